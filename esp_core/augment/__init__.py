@@ -1,0 +1,1 @@
+"""Differentiable augmentation: draw first, apply as often as needed."""

@@ -1,0 +1,122 @@
+"""Differentiable siamese augmentation (Zhao and Bilen, 2021): one operation per draw, replayable on any batch.
+
+A draw is made on the CPU from a generator and then applied: to the real and the synthetic images alike, and to the
+same images again on a second walk. Operations and strengths are those of DSA's "S" mode. Flip, crop, scale and rotate
+are one affine warp (kornia); colour and cutout are pixel arithmetic. Images are normalised, so zero is the mean colour.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from kornia.geometry.transform import homography_warp
+from torch import Tensor
+
+from esp_core.errors import UserError
+
+OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+CROP, CUTOUT = 0.125, 0.5  # of the image's side
+SCALE, ROTATE = 1.2, 15.0  # factor, degrees
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One operation and its four uniform numbers for each of `len(operations)` groups of images."""
+
+    operations: tuple[str, ...]
+    uniforms: Tensor  # (groups, 4) in [0, 1), CPU
+
+    def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
+        """Augment images (n, C, H, W); image i takes draw `group[i]` ((n,) int64, CPU), or draw i without `group`."""
+        u = self.uniforms if group is None else self.uniforms[group]
+        if len(u) != len(images):
+            raise ValueError(f"{len(images)} images for {len(u)} draws")
+        if len(set(self.operations)) == 1:
+            return _APPLY[self.operations[0]](images, u.to(images)) if self.operations[0] != "none" else images
+        code = torch.tensor([_ORDER.index(op) for op in self.operations])
+        code = code if group is None else code[group]
+        out = images.clone()
+        for i, operation in enumerate(_ORDER):
+            at = (code == i).nonzero().squeeze(1)
+            if len(at) and operation != "none":
+                where = at.to(images.device)
+                out = out.index_copy(0, where, _APPLY[operation](images[where], u[at].to(images)))
+        return out
+
+
+def parse(strategy: str) -> tuple[str, ...]:
+    """The operations of a strategy such as "color_crop_cutout_flip_scale_rotate"; "none" is the empty one."""
+    operations = () if strategy in ("", "none") else tuple(strategy.split("_"))
+    if unknown := set(operations) - set(OPERATIONS):
+        raise UserError(f"augment: unknown operation {', '.join(sorted(unknown))}; use {'_'.join(OPERATIONS)} or a part of it")
+    return operations
+
+
+def draw(strategy: str, groups: int, generator: torch.Generator, *, same_operation: bool = False) -> Draw:
+    """Draw an operation for each of `groups` groups, or one for all with `same_operation`, and their numbers.
+
+    Training draws one operation a batch and numbers per image (`same_operation`, groups = images); matching draws one of
+    each per class and shares it between the real and the synthetic images of that class.
+    """
+    operations = parse(strategy) or ("none",)
+    picks = torch.randint(len(operations), (1 if same_operation else groups,), generator=generator).tolist()
+    names = tuple(operations[i] for i in picks)
+    return Draw(names * groups if same_operation else names, torch.rand(groups, 4, generator=generator))
+
+
+def _color(x: Tensor, u: Tensor) -> Tensor:
+    b, s, c = (u[:, i].view(-1, 1, 1, 1) for i in range(3))
+    x = x + (b - 0.5) * BRIGHTNESS
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * (s * SATURATION) + grey
+    level = x.mean((1, 2, 3), keepdim=True)
+    return (x - level) * (c + CONTRAST) + level
+
+
+def _cutout(x: Tensor, u: Tensor) -> Tensor:
+    side = x.shape[-1]
+    hole = int(side * CUTOUT + 0.5)
+    # The centre lies anywhere in the image, so that part of the hole may fall outside it.
+    low = (u[:, :2] * (side + 1 - hole % 2)).floor() - hole // 2  # (n, 2)
+    line = torch.arange(side, device=x.device)
+    inside = (line >= low[..., None]) & (line < low[..., None] + hole)  # (n, 2, side)
+    keep = ~(inside[:, 0, :, None] & inside[:, 1, None, :])
+    return x * keep[:, None]
+
+
+def _crop(x: Tensor, u: Tensor) -> Tensor:
+    side = x.shape[-1]
+    reach = int(side * CROP + 0.5)
+    shift = (u[:, :2] * (2 * reach + 1)).floor() - reach  # whole pixels
+    return _warp(x, shift=shift * (2 / (side - 1)))
+
+
+def _flip(x: Tensor, u: Tensor) -> Tensor:
+    return torch.where(u[:, 0].view(-1, 1, 1, 1) < 0.5, x.flip(3), x)
+
+
+def _scale(x: Tensor, u: Tensor) -> Tensor:
+    factor = u[:, :2] * (SCALE - 1 / SCALE) + 1 / SCALE
+    return _warp(x, linear=torch.diag_embed(factor))
+
+
+def _rotate(x: Tensor, u: Tensor) -> Tensor:
+    angle = (u[:, 0] - 0.5) * (2 * ROTATE * math.pi / 180)
+    cos, sin = angle.cos(), angle.sin()
+    return _warp(x, linear=torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1))
+
+
+def _warp(x: Tensor, linear: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """Sample x at `linear` @ position + `shift`, positions in [-1, 1]; zeros outside."""
+    matrix = torch.eye(3, device=x.device, dtype=x.dtype).repeat(len(x), 1, 1)
+    if linear is not None:
+        matrix[:, :2, :2] = linear
+    if shift is not None:
+        matrix[:, :2, 2] = shift
+    side = (x.shape[2], x.shape[3])
+    return homography_warp(x, matrix, side, padding_mode="zeros", align_corners=True)
+
+
+_APPLY = {"color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _scale, "rotate": _rotate}
+_ORDER = ("none", *OPERATIONS)

@@ -1,0 +1,90 @@
+"""Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from esp_core import parametrisations
+from esp_core.errors import UserError
+from esp_core.files import replacing
+from esp_core.parametrisations import Parametrisation, Task
+
+FORMAT = "esp-condensed-1"
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """A condensed set, decoded.
+
+    `images` (n, C, H, W) float32 in [0, 1], `labels` (n,) int64, `classes` their names; `normalise(images)` is what a
+    network trained on the set expects of its input, test images included; `metadata` says how the set was made.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    task: Task
+    metadata: dict[str, Any]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """[0, 1] images (n, C, H, W) -> normalised."""
+        return self.task.normalise(images)
+
+
+def save_condensed(path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]) -> None:
+    """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
+    task = synthetic.task
+    header = {
+        "task": {
+            **{k: getattr(task, k) for k in ("classes", "ipc", "channels", "size")},
+            "mean": task.mean.tolist(),
+            "std": task.std.tolist(),
+        },
+        "parametrisation": settings,
+        "classes": list(classes),
+        **metadata,
+        "budget": task.budget,
+        "budget_used": synthetic.used,
+        "images": synthetic.images,
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in synthetic.tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+
+
+def load_condensed(path: str | Path) -> Condensed:
+    """Open and decode the condensed set at `path`. Raises UserError where it is not one, or is damaged."""
+    synthetic, header = _open(Path(path))
+    units = torch.arange(synthetic.units)
+    with torch.no_grad():
+        decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
+        images = synthetic.task.denormalise(decoded).clamp_(0, 1)
+    return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
+
+
+def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path}: not a condensed set ({FORMAT})")
+        header = json.loads(metadata["header"])
+        fields = dict(header["task"])
+        task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
+        synthetic = parametrisations.build(task, **header["parametrisation"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
+        raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
+    expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
+    if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
+        raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
+    synthetic.tensors = tensors
+    return synthetic, header

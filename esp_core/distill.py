@@ -1,0 +1,134 @@
+"""Stage `distill`: condense one (dataset, IPC) cell by one method.
+
+    python -m esp_core.distill run --spec JSON --data D.h5 [--experts manifest.json] --out S.safetensors
+    python -m esp_core.distill export S.safetensors FOLDER [--format png|npz|imagefolder]
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from esp_core.errors import UserError, command
+from esp_core.progress import Progress
+from esp_core.provenance import canonical, digest
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
+    """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
+    from esp_core import datasets, devices
+    from esp_core.condensed import save_condensed
+    from esp_core.distillation import Distillation
+    from esp_core.trajectories import Trajectories
+
+    device = devices.pick(spec.get("device", "auto"))
+    data = datasets.load(data_path, device)
+    job = Distillation(spec, data, Trajectories(experts_path, device) if experts_path else None, device)
+    part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
+    seconds = part.resume(job)
+    print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
+    progress = Progress(job.title, spec["recipe"]["iterations"], done=job.step)
+    clock = _Clock(seconds)
+
+    def each(job: Distillation, outcome: Any) -> None:
+        progress.step(_note(outcome) if job.step % 20 == 0 else "")
+        if clock.since_mark() > CHECKPOINT_SECONDS:
+            part.save(job, clock.seconds())
+            clock.mark()
+
+    synthetic = job.run(each)
+    metadata = {
+        "spec": spec,
+        "code": code,
+        "data": data.digest,
+        "seconds": round(clock.seconds(), 1),
+        "peak_memory_bytes": devices.peak_memory(device),
+        **devices.describe(device),
+    }
+    save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
+    part.path.unlink(missing_ok=True)
+
+
+def _note(outcome: Any) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in outcome.values.items())
+
+
+class _Clock:
+    def __init__(self, before: float):
+        self.before, self.start = before, time.monotonic()
+        self.marked = self.start
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def since_mark(self) -> float:
+        return time.monotonic() - self.marked
+
+    def mark(self) -> None:
+        self.marked = time.monotonic()
+
+
+class _Part:
+    """The checkpoint beside the output. Snakemake does not know of it, so it never deletes it; another spec's is ignored."""
+
+    def __init__(self, path: Path, identity: str):
+        self.path, self.identity = path, digest(identity)
+
+    def save(self, job: Any, seconds: float) -> None:
+        from safetensors.torch import save_file
+
+        from esp_core.files import replacing
+
+        with replacing(self.path) as temporary:
+            save_file(job.checkpoint(), temporary, metadata={"identity": self.identity, "seconds": str(seconds)})
+
+    def resume(self, job: Any) -> float:
+        """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far."""
+        from safetensors import SafetensorError, safe_open
+
+        if not self.path.exists():
+            return 0.0
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("identity") != self.identity:
+                    print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
+                    return 0.0
+                job.resume({name: file.get_tensor(name) for name in file.keys()})
+        except SafetensorError as error:
+            print(f"{self.path}: damaged ({error}); starting anew", flush=True)
+            return 0.0
+        print(f"resuming at step {job.step}", flush=True)
+        return float(metadata["seconds"])
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core.distill", description=__doc__.partition("\n")[0])
+    stages = parser.add_subparsers(dest="stage", required=True)
+    one = stages.add_parser("run", help="condense one cell by one method")
+    one.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it")
+    one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
+    one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")
+    one.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
+    one.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
+    export = stages.add_parser("export", help="write a condensed set's images for other programs")
+    export.add_argument("condensed", type=Path)
+    export.add_argument("folder", type=Path)
+    export.add_argument("--format", choices=("png", "npz", "imagefolder"), default="imagefolder")
+    args = parser.parse_args()
+    if args.stage == "run":
+        if args.experts is not None and not args.experts.exists():
+            raise UserError(f"--experts {args.experts}: no such file")
+        run(args.spec, args.data, args.experts, args.out, args.code)
+    else:
+        from esp_core.export import export as write
+
+        print(write(args.condensed, args.folder, args.format))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The one loop that runs every method: state, backward, outer step (Eq. 10), inner step (Eq. 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from esp_core import networks, objectives, parametrisations, seeds, teachers
+from esp_core.augment import dsa
+from esp_core.datasets import Dataset
+from esp_core.errors import UserError
+from esp_core.memory import images_that_fit
+from esp_core.networks.flat import FlatNetwork, flatten
+from esp_core.objectives import State
+from esp_core.objectives.walk import Outcome, Weighted, backward, real_statistics
+from esp_core.outer import Outer
+from esp_core.parametrisations import Parametrisation, Task
+from esp_core.selection import Selector
+
+if TYPE_CHECKING:
+    from esp_core.trajectories import Trajectories
+
+CHECK_EVERY = 20  # steps between two looks at the loss, which wait for the device
+
+
+class Distillation:
+    """One cell under one method, step by step; what it needs beside the step number is in `checkpoint`.
+
+    Every draw of step i comes from (study seed, dataset, IPC, i), not from the method, so that methods that differ in one
+    choice see the same real images, augmentations and segments: their difference is paired.
+    """
+
+    def __init__(self, spec: dict[str, Any], data: Dataset, experts: Trajectories | None, device: torch.device):
+        self.spec, self.recipe, self.data, self.device = spec, spec["recipe"], data, device
+        channels, size, _ = data.shape
+        self.names = (spec["study_seed"], "distill", spec["dataset"], spec["ipc"])
+        self.step = 0
+        self.classes = len(data.classes)
+        task = Task(self.classes, spec["ipc"], channels, size, data.mean.cpu(), data.std.cpu())
+        fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
+        self.network = FlatNetwork(fresh(0).to(device))
+        self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
+        classroom = teachers.Classroom(self.network, lambda seed: flatten(fresh(seed)), self.names, device, experts)
+        self.objectives = [
+            Weighted(kind, objectives.build(kind, **{k: v for k, v in settings.items() if k != "weight"}), settings.get("weight", 1.0))
+            for kind, settings in self.recipe["objectives"].items()
+        ]
+        self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives else None
+        trained = experts.snapshot(0, experts.snapshots - 1) if experts is not None else None
+        self.selector = Selector(data, seeds.generator(*self.names, "selection"), self.network, trained)
+        self.synthetic.initialise(seeds.generator(*self.names, "initialisation"), self.selector)
+        self.synthetic.to(device)
+        self.outer = Outer(self.synthetic, self.recipe)
+        self.micro_batch: int | None = self.recipe["micro_batch"]
+
+    def run(self, each: Callable[["Distillation", Outcome], None]) -> Parametrisation:
+        """Go on to the last step, calling `each` after every one; returns the synthetic set."""
+        while self.step < self.recipe["iterations"]:
+            outcome = self._take_step()
+            self.step += 1
+            if self.step % CHECK_EVERY == 0 or self.step == self.recipe["iterations"]:
+                self._refuse_divergence(outcome)
+            each(self, outcome)
+        return self.synthetic
+
+    def _take_step(self) -> Outcome:
+        assert self.teacher is not None
+        generator = seeds.generator(*self.names, "step", self.step)
+        draw = dsa.draw(self.recipe["augment"], self.classes, generator)
+        state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
+        if self.micro_batch is None:
+            self.micro_batch = images_that_fit(self.synthetic, state, self.device)
+        real = {}
+        if any(w.weight and w.objective.needs_real for w in self.objectives):
+            images, labels = self.selector.batch(self.recipe["real_batch"], generator)
+            real = real_statistics(self.objectives, images, labels, state, self.micro_batch)
+        outcome = self._backward(real, state, self._units(generator))
+        self.outer.step(self.step)
+        self.teacher.advance(outcome.synthetic)
+        return outcome
+
+    def _backward(self, real: dict[str, Tensor], state: State, units: Tensor) -> Outcome:
+        while True:
+            assert self.teacher is not None
+            self.outer.zero()
+            try:
+                return backward(
+                    self.objectives, self.synthetic, real, state, units=units, micro_batch=self.micro_batch, also=self.teacher.wants
+                )
+            except torch.OutOfMemoryError:
+                images = len(units) * self.synthetic.images_per_unit
+                smaller = min(self.micro_batch or images, images) // 2
+                if smaller < self.synthetic.images_per_unit:
+                    raise UserError(f"{self.title}: out of device memory with one unit at a time; use a device with more") from None
+                print(f"out of device memory: micro-batch {self.micro_batch} -> {smaller} images; the gradient stays the same", flush=True)
+                self.micro_batch = smaller
+                torch.cuda.empty_cache()
+
+    def _units(self, generator: torch.Generator) -> Tensor:
+        """The synthetic units of this step: all, or a random part of `synthetic_batch` images (Figure 8)."""
+        wanted = self.recipe["synthetic_batch"]
+        if wanted is None or wanted >= self.synthetic.images:
+            return torch.arange(self.synthetic.units)
+        count = max(1, wanted // self.synthetic.images_per_unit)
+        return torch.randperm(self.synthetic.units, generator=generator)[:count].sort().values
+
+    def _refuse_divergence(self, outcome: Outcome) -> None:
+        if not math.isfinite(float(outcome.total)):
+            rates = ", ".join(f"optimiser.{k}" for k in self.recipe["optimiser"] if k.startswith("lr"))
+            raise UserError(f"{self.title}: the loss is {float(outcome.total)} at step {self.step}; lower {rates} or the objectives' weights")
+
+    @property
+    def title(self) -> str:
+        return f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']}"
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step."""
+        parts = {"synthetic": self.synthetic.tensors, "outer": self.outer.checkpoint()}
+        if self.teacher is not None:
+            parts["teacher"] = self.teacher.checkpoint()
+        flat = {f"{part}/{name}": t.detach().cpu().contiguous() for part, tensors in parts.items() for name, t in tensors.items()}
+        return flat | {"step": torch.tensor(self.step)}
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        """Take up what `checkpoint` gave."""
+        self.step = int(saved["step"])
+        with torch.no_grad():
+            for name, value in _part(saved, "synthetic").items():
+                self.synthetic.tensors[name].copy_(value)
+        self.outer.resume(_part(saved, "outer"))
+        if self.teacher is not None:
+            self.teacher.resume(_part(saved, "teacher"))
+
+
+def _fresh(settings: dict[str, Any], seed: int) -> nn.Module:
+    return networks.build(**settings, seed=seed)
+
+
+def _part(saved: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.partition("/")[2]: value for key, value in saved.items() if key.startswith(f"{name}/")}

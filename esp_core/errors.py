@@ -1,0 +1,44 @@
+"""A user's mistake is one line on stderr and exit code 1, never a traceback."""
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+
+_DISK = {
+    errno.ENOSPC: "the disk is full: free some space, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
+    errno.EROFS: "the file system is read-only: choose a folder that can be written",
+    errno.EACCES: "permission denied: choose a folder or file that you may use",
+}
+
+
+class UserError(Exception):
+    """Bad input. The message names the key, file or class, and says what to do."""
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Run `main` as a command line: a UserError or a full or read-only disk ends it with one line, exit code 1."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            if (advice := advice_for(error)) is None:
+                raise
+            sys.exit(f"error: {error.filename or 'output'}: {advice}")
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return run
+
+
+def advice_for(error: OSError) -> str | None:
+    """What to do about a full, read-only or forbidden disk; None for any other error."""
+    if error.errno in _DISK:
+        return _DISK[error.errno]
+    # h5py raises a bare OSError whose text carries the system's number.
+    return next((advice for number, advice in _DISK.items() if f"errno = {number}," in str(error)), None)

@@ -1,0 +1,48 @@
+"""How many synthetic images may be alive at once: measured on one unit, held against the device's memory.
+
+The total is asked for, not what is free just now: the same job on the same machine then walks in the same micro-batches
+and gives the same bits. Where others hold the memory, running out halves the micro-batch.
+"""
+
+import os
+
+import torch
+from torch import Tensor
+
+from esp_core.objectives import Batch, State
+from esp_core.parametrisations import Parametrisation
+
+SHARE = 0.25  # of the memory: other jobs, the allocator's slack and temporary buffers need the rest
+DOUBLE_BACKWARD = 3.0  # what the second derivative keeps, as a multiple of what the first keeps
+
+
+def images_that_fit(synthetic: Parametrisation, state: State, device: torch.device) -> int | None:
+    """The micro-batch (images) that fits the device, or None where the complete set does in one walk."""
+    per_image = _saved_bytes(synthetic, state) * DOUBLE_BACKWARD
+    count = int(total_bytes(device) * SHARE / per_image)
+    return None if count >= synthetic.images else max(synthetic.images_per_unit, count)
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of the device; of the machine where the device is its CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _saved_bytes(synthetic: Parametrisation, state: State) -> float:
+    """Bytes that autograd keeps for one image's forward pass, decoding included."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    units = torch.arange(1)
+    shared = {t.untyped_storage().data_ptr() for t in (state.theta, *synthetic.tensors.values())}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        batch = Batch(state, synthetic.decode(units), synthetic.labels(units), trace=True, graph=True)
+        logits = batch.logits
+    del logits
+    return max(1, sum(size for pointer, size in kept.items() if pointer not in shared)) / synthetic.images_per_unit

@@ -1,0 +1,67 @@
+"""ResNet-10 for small images: one basic block in each of four stages, 64 to 512 channels, 3x3 stem, no max-pooling.
+
+4,903,242 parameters at 10 classes (ESP Section 4.4: "4.90 M"). He et al., CVPR 2016. Torch's default initialisation.
+
+That count fits batch norm and instance norm alike. Batch norm is the default: the public evaluation code behind the
+ResNet-10 columns that ESP's Table 2 quotes (IDC's) uses it. Instance norm leaves no running averages, so a network with
+it can also teach a distillation and train experts.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from esp_core.errors import UserError
+
+# What `norm` may be, and the smallest image: instance norm of a single value is zero.
+NORMS: dict[str, tuple[Callable[[int], nn.Module], int]] = {
+    "batch": (nn.BatchNorm2d, 1),
+    "instance": (lambda channels: nn.GroupNorm(channels, channels), 16),
+}
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, (n, before, H, W) -> (n, after, H / stride, W / stride)."""
+
+    def __init__(self, before: int, after: int, stride: int, norm: Callable[[int], nn.Module]):
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+            norm(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False),
+            norm(after),
+        )
+        same = before == after and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), norm(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.residual(x) + self.shortcut(x)).relu()
+
+
+class ResNet(nn.Module):
+    """Stages of one block each with `width`, 2, 4 and 8 times `width` channels, global average, linear classifier."""
+
+    def __init__(self, channels: int, classes: int, width: int, norm: Callable[[int], nn.Module]):
+        super().__init__()
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), norm(width), nn.ReLU())
+        self.stages = nn.Sequential(*(BasicBlock(widths[i], widths[i + 1], 2 if i else 1, norm) for i in range(4)))
+        self.classifier = nn.Linear(8 * width, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) -> (n, 8 * width), the mean over the last stage's map."""
+        return self.stages(self.stem(images)).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+def build(channels: int, size: int, classes: int, width: int = 64, norm: str = "batch") -> ResNet:
+    """ResNet-10. Raises UserError for an unknown norm, or for images too small for it."""
+    if norm not in NORMS:
+        raise UserError(f"network resnet10: norm {norm!r} is unknown; use one of {', '.join(NORMS)}")
+    layer, smallest = NORMS[norm]
+    if size < smallest:
+        raise UserError(f"network resnet10: {norm} norm needs images of {smallest} pixels or more, not {size}; use norm: batch")
+    return ResNet(channels, classes, width, layer)

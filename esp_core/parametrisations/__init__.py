@@ -1,0 +1,105 @@
+"""From stored numbers to synthetic images. Each kind is a module of this package with `build(task, **settings)`.
+
+A parametrisation stores `tensors` and decodes them, a few units at a time, into normalised images. A unit is what it
+can decode by itself: an image of `pixels`, a code of `latent` (which gives one image per decoder). Units are ordered by class.
+"""
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from esp_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is condensed: `ipc` images a class of shape (channels, size, size), normalised by `mean` and `std` (channels,)."""
+
+    classes: int
+    ipc: int
+    channels: int
+    size: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def budget(self) -> int:
+        """IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
+        return self.ipc * self.classes * self.channels * self.size**2
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """[0, 1] images (n, C, H, W) -> normalised."""
+        return (images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Normalised images (n, C, H, W) -> [0, 1]."""
+        return images * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+
+
+class Parametrisation(ABC):
+    """Stored numbers (`tensors`, by name) and how they become images."""
+
+    task: Task
+    tensors: dict[str, Tensor]
+    unit_labels: Tensor  # (units,) int64, CPU
+    images_per_unit: int = 1
+
+    @abstractmethod
+    def decode(self, units: Tensor) -> Tensor:
+        """Unit indices (u,) int64 -> normalised images (u * images_per_unit, C, H, W), unit by unit."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator, real: "RealImages | None") -> None:
+        """Fill `tensors` from noise, or from real images where the settings say so."""
+
+    def restrict(self) -> None:
+        """Bring `tensors` back to what may be stored, after an outer step; nothing by default."""
+
+    def labels(self, units: Tensor) -> Tensor:
+        """Labels (u * images_per_unit,) int64 of what `decode(units)` gives, CPU."""
+        return self.unit_labels[units].repeat_interleave(self.images_per_unit)
+
+    @property
+    def units(self) -> int:
+        return len(self.unit_labels)
+
+    @property
+    def images(self) -> int:
+        """How many training images the set decodes to."""
+        return self.units * self.images_per_unit
+
+    @property
+    def used(self) -> int:
+        """Stored float32 numbers, to be held against `task.budget`."""
+        return sum(t.numel() for t in self.tensors.values())
+
+    def to(self, device: torch.device) -> None:
+        """Move `tensors` and the normalisation to `device`."""
+        self.tensors = {name: t.to(device) for name, t in self.tensors.items()}
+        self.task = Task(**{**self.task.__dict__, "mean": self.task.mean.to(device), "std": self.task.std.to(device)})
+
+
+class RealImages(ABC):
+    """Where a parametrisation that starts from real images gets them."""
+
+    @abstractmethod
+    def pick(self, label: int, count: int, how: str) -> Tensor:
+        """`count` normalised training images (count, C, H, W) of class `label`, chosen `how`: "random" or "herding"."""
+
+
+def build(task: Task, kind: str, **settings: Any) -> Parametrisation:
+    """The parametrisation `kind` for `task`, its tensors allocated and zero. Raises UserError for a bad setting or budget."""
+    factory = importlib.import_module(f"esp_core.parametrisations.{kind}").build
+    try:
+        inspect.signature(factory).bind(task, **settings)
+    except TypeError as error:
+        raise UserError(f"parametrisation {kind}: {error}") from None
+    made = cast(Parametrisation, factory(task, **settings))
+    if made.used > task.budget:
+        raise UserError(f"parametrisation {kind}: {made.used:,} numbers exceed the budget of {task.budget:,} at IPC {task.ipc}")
+    return made

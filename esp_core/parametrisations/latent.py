@@ -1,0 +1,117 @@
+"""`latent`: codes per class times small decoders that all classes share; every code goes through every decoder.
+
+The idea is that of KFS (Lee, Lee and Hwang, 2022), whose shapes and decoders were never published; ESP uses it too
+(Section 4.2). The design here is ours, chosen by measurement (docs/choices.md), and its numbers, codes and decoders
+together, never exceed IPC x classes x C x H x W.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_core.errors import UserError
+from esp_core.parametrisations import Parametrisation, RealImages, Task
+
+
+def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: int) -> int:
+    """Numbers in one decoder: `upsamplings` 3x3 convolutions with bias, a norm's scale and shift after all but the last."""
+    inputs = [code_channels] + [width] * (upsamplings - 1)
+    outputs = [width] * (upsamplings - 1) + [channels]
+    convolutions = sum(9 * i * o + o for i, o in zip(inputs, outputs, strict=True))
+    return convolutions + 2 * width * (upsamplings - 1)
+
+
+def codes_per_class(task: Task, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
+    """The most codes a class that fit the budget beside the decoders.
+
+    Raises UserError, naming the smallest IPC that fits, where not one code a class does.
+    """
+    side = task.size // 2**upsamplings
+    if side < 1 or side * 2**upsamplings != task.size:
+        raise UserError(f"parametrisation.upsamplings: {upsamplings} does not divide {task.size} pixels into whole codes")
+    shared = decoders * decoder_numbers(task.channels, code_channels, width, upsamplings)
+    per_code = task.classes * code_channels * side**2
+    count = (task.budget - shared) // per_code
+    if count < 1:
+        smallest = math.ceil((shared + per_code) / (task.budget / task.ipc))
+        raise UserError(
+            f"parametrisation latent: {decoders} decoders take {shared:,} of {task.budget:,} numbers at IPC {task.ipc} and leave no "
+            f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders, width or code_channels"
+        )
+    return count
+
+
+class Latent(Parametrisation):
+    """`tensors["codes"]` (classes * K, cz, h, w) and the stacked decoders' weights, `decoder.<layer>.<name>`.
+
+    A layer doubles the side (nearest), convolves, and, but for the last, normalises each decoder's channels and applies
+    ReLU. The last layer's output goes through a sigmoid, so that every decoded image lies in [0, 1].
+    """
+
+    def __init__(self, task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise"):
+        if init not in ("noise", "random"):
+            raise UserError(f"parametrisation.init: {init!r}; use noise or random")
+        self.task, self.init = task, init
+        self.decoders, self.upsamplings = decoders, upsamplings
+        self.images_per_unit = decoders
+        count = codes_per_class(task, decoders, code_channels, width, upsamplings)
+        side = task.size // 2**upsamplings
+        self.unit_labels = torch.arange(task.classes).repeat_interleave(count)
+        self.tensors = {"codes": torch.zeros(task.classes * count, code_channels, side, side)}
+        inputs = code_channels
+        for layer in range(upsamplings):
+            last = layer == upsamplings - 1
+            outputs = task.channels if last else width
+            self.tensors[f"decoder.{layer}.weight"] = torch.zeros(decoders * outputs, inputs, 3, 3)
+            self.tensors[f"decoder.{layer}.bias"] = torch.zeros(decoders * outputs)
+            if not last:
+                self.tensors[f"decoder.{layer}.scale"] = torch.ones(decoders * outputs)
+                self.tensors[f"decoder.{layer}.shift"] = torch.zeros(decoders * outputs)
+            inputs = outputs
+
+    def initialise(self, generator: torch.Generator, real: RealImages | None) -> None:
+        for name, tensor in self.tensors.items():
+            if name.endswith("weight"):
+                bound = 1 / math.sqrt(tensor[0].numel())
+                tensor.copy_((torch.rand(tensor.shape, generator=generator) * 2 - 1) * bound)
+        codes = self.tensors["codes"]
+        codes.copy_(torch.randn(codes.shape, generator=generator))
+        if self.init == "random":
+            self._codes_from(real)
+
+    def _codes_from(self, real: RealImages | None) -> None:
+        """Put average-pooled real images into the first channels of the codes and keep the noise in the others."""
+        if real is None:
+            raise UserError("parametrisation.init: random needs real images")
+        codes = self.tensors["codes"]
+        count = len(codes) // self.task.classes
+        pooled = torch.cat([real.pick(label, count, "random") for label in range(self.task.classes)])
+        pooled = F.adaptive_avg_pool2d(pooled, codes.shape[-1])
+        shared = min(codes.shape[1], pooled.shape[1])
+        codes[:, :shared] = pooled[:, :shared]
+
+    def decode(self, units: Tensor) -> Tensor:
+        codes = self.tensors["codes"]
+        x = codes[units.to(codes.device)]
+        for layer in range(self.upsamplings):
+            weight, bias = self.tensors[f"decoder.{layer}.weight"], self.tensors[f"decoder.{layer}.bias"]
+            # All decoders read the same code in the first layer and their own channels afterwards.
+            x = F.conv2d(_doubled(x), weight, bias, padding=1, groups=1 if layer == 0 else self.decoders)
+            if layer < self.upsamplings - 1:
+                scale, shift = self.tensors[f"decoder.{layer}.scale"], self.tensors[f"decoder.{layer}.shift"]
+                x = F.group_norm(x, self.decoders, scale, shift).relu()
+        images = x.reshape(-1, self.task.channels, self.task.size, self.task.size).sigmoid()
+        return self.task.normalise(images)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def build(
+    task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise"
+) -> Latent:
+    """Codes and decoders that fill the budget of `task`; see `Latent` and `codes_per_class`."""
+    return Latent(task, decoders, code_channels, width, upsamplings, init)

@@ -1,0 +1,50 @@
+"""`pixels`: the stored numbers are the images themselves, IPC a class, as in DC, DSA, DM, CAFE and MTT."""
+
+import torch
+from torch import Tensor
+
+from esp_core.errors import UserError
+from esp_core.parametrisations import Parametrisation, RealImages, Task
+
+INITS = ("noise", "random", "herding")
+
+
+class Pixels(Parametrisation):
+    """`tensors["pixels"]` (classes * IPC, C, H, W), normalised, so that the field's learning rates keep their unit.
+
+    `init`: "noise" (standard normal, Algorithm 1), "random" real images, or "herding"'s choice of them.
+    `clamp`: after each outer step bring the pixels back to images that can be shown, [0, 1] before normalisation.
+    """
+
+    def __init__(self, task: Task, init: str = "noise", clamp: bool = True):
+        if init not in INITS:
+            raise UserError(f"parametrisation.init: {init!r}; use one of {', '.join(INITS)}")
+        self.task, self.init, self.clamp = task, init, clamp
+        self.unit_labels = torch.arange(task.classes).repeat_interleave(task.ipc)
+        self.tensors = {"pixels": torch.zeros(task.classes * task.ipc, task.channels, task.size, task.size)}
+
+    def initialise(self, generator: torch.Generator, real: RealImages | None) -> None:
+        pixels = self.tensors["pixels"]
+        if self.init == "noise":
+            pixels.copy_(torch.randn(pixels.shape, generator=generator))
+        elif real is None:
+            raise UserError(f"parametrisation.init: {self.init} needs real images")
+        else:
+            pixels.copy_(torch.cat([real.pick(label, self.task.ipc, self.init) for label in range(self.task.classes)]))
+        self.restrict()
+
+    def decode(self, units: Tensor) -> Tensor:
+        pixels = self.tensors["pixels"]
+        return pixels[units.to(pixels.device)]
+
+    def restrict(self) -> None:
+        if self.clamp:
+            with torch.no_grad():
+                pixels = self.tensors["pixels"]
+                low, high = (self.task.normalise(torch.full_like(pixels[:1], edge)) for edge in (0.0, 1.0))
+                torch.maximum(torch.minimum(pixels, high, out=pixels), low, out=pixels)
+
+
+def build(task: Task, init: str = "noise", clamp: bool = True) -> Pixels:
+    """Pixels for `task`; see `Pixels` for the settings."""
+    return Pixels(task, init, clamp)

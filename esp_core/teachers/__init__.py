@@ -1,0 +1,65 @@
+"""Teachers: the stream of networks under which real and synthetic data are compared. Each kind is a module of this
+package with `build(classroom, **settings)`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from esp_core.errors import UserError
+from esp_core.networks.flat import FlatNetwork
+from esp_core.objectives import Objective, State, Statistics
+
+if TYPE_CHECKING:
+    from esp_core.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class Classroom:
+    """What a teacher may use: how to make a network, the experts where there are any, and the names of its seeds."""
+
+    network: FlatNetwork
+    fresh: Any  # seed -> theta (P,), a new random initialisation
+    seed: tuple[str | int, ...]
+    device: torch.device
+    experts: Trajectories | None = None
+
+
+class Teacher(ABC):
+    """Gives a state for every outer step; `wants` names the synthetic statistics that its inner step needs."""
+
+    wants: Sequence[Objective] = ()
+
+    @abstractmethod
+    def state(self, step: int) -> dict[str, Any]:
+        """The fields of `State` that the teacher decides, for outer step `step` (from 0)."""
+
+    def advance(self, synthetic: Statistics) -> None:
+        """The inner step (Eq. 6) after an outer step, from the synthetic sums; none by default."""
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        """Take up what `checkpoint` gave."""
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """What a resumed job cannot derive from the step number; nothing by default."""
+        return {}
+
+
+def build(classroom: Classroom, kind: str, **settings: Any) -> Teacher:
+    """The teacher `kind`. Raises UserError for a setting that it does not have, or where it lacks experts."""
+    factory = importlib.import_module(f"esp_core.teachers.{kind}").build
+    try:
+        inspect.signature(factory).bind(classroom, **settings)
+    except TypeError as error:
+        raise UserError(f"teacher {kind}: {error}") from None
+    return cast(Teacher, factory(classroom, **settings))
+
+
+__all__ = ["Classroom", "State", "Teacher", "build"]

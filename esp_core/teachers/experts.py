@@ -1,0 +1,91 @@
+"""`experts`: start at a segment of an expert trajectory and walk N inner steps on the synthetic set (Algorithm 1)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esp_core import seeds
+from esp_core.errors import UserError
+from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.teachers import Classroom, Teacher
+from esp_core.trajectories import subspace
+
+
+class _InnerGradient(Objective):
+    """Asks the walk for G without a loss of its own."""
+
+    needs_real = False
+    needs_gradient = True
+
+    def statistics(self, batch: Batch) -> dict[str, Tensor]:
+        return {"gradient": batch.gradient}
+
+    def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
+        raise AssertionError("the inner gradient is a statistic, not a loss")
+
+
+class Experts(Teacher):
+    """Every `steps` outer steps: a random expert, a random start in [0, start_max], theta at its first snapshot.
+
+    After each outer step theta moves by -lr G, projected onto the segment's span with `projected` (Eq. 5 and 6).
+    `length` is T, in epochs; `steps` is N; `basis` is "raw" (T + 1 snapshots, Eq. 2) or "difference" (T differences).
+    """
+
+    def __init__(self, classroom: Classroom, length: int, steps: int, start_max: int, lr: float, projected: bool, basis: str, loss: str):
+        if classroom.experts is None:
+            raise UserError("teacher.kind: experts needs trajectories; give --experts or use teacher.kind: random")
+        if start_max + length >= classroom.experts.snapshots:
+            raise UserError(
+                f"teacher: start_max {start_max} + length {length} needs {start_max + length + 1} snapshots an expert, "
+                f"the store keeps {classroom.experts.snapshots}; raise experts.keep or lower teacher.start_max"
+            )
+        self.classroom, self.experts = classroom, classroom.experts
+        self.length, self.steps, self.start_max = length, steps, start_max
+        self.lr, self.projected, self.kind, self.loss = lr, projected, basis, loss
+        self.wants = (_InnerGradient(),) if steps > 1 else ()
+        self._segment = -1
+        self._theta: Tensor
+
+    def state(self, step: int) -> dict[str, Any]:
+        if step // self.steps != self._segment:
+            self._open(step // self.steps)
+            self._theta = self._first
+        return {"theta": self._theta, "basis": self._basis, "direction": self._direction, "loss": self.loss}
+
+    def _open(self, number: int) -> None:
+        generator = seeds.generator(*self.classroom.seed, "segment", number)
+        expert = int(torch.randint(len(self.experts), (1,), generator=generator))
+        start = int(torch.randint(self.start_max + 1, (1,), generator=generator))
+        snapshots = self.experts.segment(expert, start, self.length)
+        self._segment, self._first = number, snapshots[0]
+        self._basis = subspace.basis(snapshots, self.kind)
+        self._direction = snapshots[-1] - snapshots[0]
+
+    def advance(self, synthetic: Statistics) -> None:
+        if not self.wants:
+            return
+        gradient = synthetic["gradient"] / synthetic["class_count"].sum()
+        step = subspace.project(self._basis, gradient) if self.projected else gradient
+        self._theta = self._theta - self.lr * step
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return {"theta": self._theta, "segment": torch.tensor(self._segment)}
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        self._open(int(saved["segment"]))
+        self._theta = saved["theta"].to(self.classroom.device)
+
+
+def build(
+    classroom: Classroom,
+    length: int = 5,
+    steps: int = 5,
+    start_max: int = 20,
+    lr: float = 0.1,
+    projected: bool = True,
+    basis: str = "raw",
+    loss: str = "bce",
+) -> Experts:
+    """See `Experts`; lr 0.1 is Section 4.2's, the other numbers the paper leaves open (docs/choices.md)."""
+    return Experts(classroom, length, steps, start_max, lr, projected, basis, loss)

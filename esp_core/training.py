@@ -1,0 +1,111 @@
+"""Training a network on a condensed or a whole training set, and its accuracy: the evaluation protocols as data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esp_core.augment import dsa
+from esp_core.datasets import Dataset
+from esp_core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a network is trained for a table, the same for every method in it; the last epoch counts, never the best.
+
+    `milestones` are fractions of `epochs` at which the rate is multiplied by `gamma`; `cutmix` is the probability that a
+    batch is cut and mixed (Yun et al., 2019), as in IDC's protocol. SGD with `momentum` and `weight_decay`.
+    """
+
+    name: str
+    epochs: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    batch: int
+    augment: str
+    milestones: tuple[float, ...]
+    gamma: float
+    cutmix: float = 0.0
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in `epoch`, from 0."""
+        return self.lr * self.gamma ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
+
+
+def protocol(settings: dict[str, Any]) -> Protocol:
+    """A protocol from a spec. Raises UserError for a key that it does not have, or lacks."""
+    try:
+        return Protocol(**{**settings, "milestones": tuple(settings.get("milestones", ()))})
+    except TypeError as error:
+        raise UserError(f"evaluation: {error}") from None
+
+
+class Images:
+    """Training images on the device: float [0, 1] or uint8 (n, C, H, W), normalised batch by batch."""
+
+    def __init__(self, images: Tensor, labels: Tensor, data: Dataset):
+        self.images, self.labels, self.data = images.to(data.mean.device), labels.to(data.mean.device), data
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images and labels at `index` (b,), on the CPU or the device."""
+        index = index.to(self.labels.device)
+        return self.data.normalise(self.images[index]), self.labels[index]
+
+
+def train(network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator) -> list[float]:
+    """Train `network` in place; returns the mean training loss of every epoch."""
+    optimiser = torch.optim.SGD(network.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    network.train()
+    curve = []
+    for epoch in range(settings.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.rate(epoch)
+        order = torch.randperm(len(images), generator=generator)
+        total = torch.zeros((), device=images.labels.device)
+        for index in order.split(settings.batch):
+            x, y = images.batch(index)
+            x = dsa.draw(settings.augment, len(x), generator, same_operation=True)(x)
+            loss = _loss(network, x, y, settings.cutmix, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(x)
+        curve.append(float(total) / len(images))
+    return curve
+
+
+def _loss(network: nn.Module, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
+    """Cross-entropy, on a cut and mixed batch with probability `cutmix`: a box of a shuffled copy, area ~ U(0, 1) = Beta(1, 1)."""
+    if cutmix == 0 or float(torch.rand((), generator=generator)) >= cutmix:
+        return F.cross_entropy(network(x), y)
+    kept = float(torch.rand((), generator=generator))
+    other = torch.randperm(len(x), generator=generator).to(x.device)
+    height, width = x.shape[2:]
+    centre = torch.rand(2, generator=generator).tolist()
+    half = (1 - kept) ** 0.5 / 2
+    (top, bottom), (left, right) = (
+        (max(0, int(side * (c - half))), min(side, int(side * (c + half)))) for side, c in zip((height, width), centre, strict=True)
+    )
+    x = x.clone()
+    x[:, :, top:bottom, left:right] = x[other][:, :, top:bottom, left:right]
+    share = 1 - (bottom - top) * (right - left) / (height * width)
+    logits = network(x)
+    return share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[other])
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Images, batch: int = 500) -> float:
+    """Percent of `images` that `network` names rightly."""
+    network.eval()
+    right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
+    for index in torch.arange(len(images)).split(batch):
+        x, y = images.batch(index)
+        right += (network(x).argmax(1) == y).sum()
+    return 100.0 * int(right) / len(images)
