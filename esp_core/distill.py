@@ -22,7 +22,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     from esp_core import datasets, devices
     from esp_core.condensed import save_condensed
     from esp_core.distillation import Distillation
-    from esp_core.trajectories import Trajectories
+    from esp_core.trajectories.reader import Trajectories
 
     device = devices.pick(spec.get("device", "auto"))
     data = datasets.load(data_path, device)

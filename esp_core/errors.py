@@ -3,7 +3,9 @@
 import errno
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _DISK = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -34,6 +36,17 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into a UserError that names `path`, since a failed write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if (advice := advice_for(error)) is None:
+            raise
+        raise UserError(f"{path}: {advice}") from error
 
 
 def advice_for(error: OSError) -> str | None:
