@@ -31,6 +31,16 @@ def write(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Claim `size` bytes of disk for the existing file `path`, so that a full disk shows now, as an OSError.
+
+    HDF5 cannot be closed after a write that failed, and takes the whole process down with it.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

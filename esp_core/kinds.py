@@ -10,7 +10,7 @@ from esp_core.provenance import ROOT, module_file
 def names(package: str, factory: str = "build") -> tuple[str, ...]:
     """The modules of `package`, such as "esp_core.objectives", that define the function `factory`."""
     folder = ROOT.joinpath(*package.split("."))
-    return tuple(sorted(path.stem for path in folder.glob("*.py") if _function(f"{package}.{path.stem}", factory)))
+    return tuple(sorted(path.stem for path in folder.glob("[!_]*.py") if _function(f"{package}.{path.stem}", factory)))
 
 
 @cache

@@ -54,7 +54,7 @@ def _versions() -> dict[str, str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--spec", type=json.loads, required=True, help="dataset, kind, options and study_seed, as JSON")
     parser.add_argument("--files", type=Path, help="files.json of an official dataset")
     parser.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")

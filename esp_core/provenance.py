@@ -35,10 +35,11 @@ def source_digest(*entries: str) -> str:
     """
     seen: dict[str, str] = {}
     todo = list(entries)
+    first_party = {entry.partition(".")[0] for entry in entries}
     while todo:
         name = todo.pop()
         parts = name.split(".")
-        if parts[0] != entries[0].split(".")[0]:
+        if parts[0] not in first_party:
             continue
         for i in range(1, len(parts) + 1):
             module = ".".join(parts[:i])

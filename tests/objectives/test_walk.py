@@ -14,6 +14,7 @@ from esp_core.parametrisations import Task
 CLASSES, SIZE = 3, 8
 KINDS = {
     "pixels": {"kind": "pixels"},
+    "formation": {"kind": "formation", "init": "noise"},
     "latent": {"kind": "latent", "decoders": 2, "code_channels": 2, "width": 2, "upsamplings": 2},
 }
 CHOICES = {

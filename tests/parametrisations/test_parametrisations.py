@@ -22,7 +22,7 @@ def task(classes, ipc, channels, size):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kind", ["pixels", "latent"])
+@pytest.mark.parametrize("kind", ["pixels", "latent", "formation"])
 def test_stored_numbers_fill_and_never_exceed_the_budget(cell, kind):
     settings = {"upsamplings": 3 if cell[3] == 64 else 2, "decoders": 4} if kind == "latent" else {}
     made = parametrisations.build(task(*cell), kind, **settings)
@@ -83,3 +83,24 @@ def test_pixels_stay_images_that_can_be_shown():
 def test_unknown_setting_is_one_line():
     with pytest.raises(UserError, match="parametrisation latent: .*decoderz"):
         parametrisations.build(task(2, 1, 1, 16), "latent", decoderz=3)
+
+
+class Real(parametrisations.RealImages):
+    """Image k of class c is filled with 10 c + k."""
+
+    def pick(self, label, count, how):
+        return torch.stack([torch.full((1, 8, 8), 10.0 * label + k) for k in range(count)])
+
+
+def test_formation_tiles_are_enlarged_parts_of_the_stored_image():
+    made = parametrisations.build(task(2, 2, 1, 8), "formation", factor=2, init="random", clamp=False)
+    made.initialise(torch.Generator().manual_seed(0), Real())
+    assert made.images == 16 and made.used == made.task.budget
+    decoded = made.decode(torch.arange(4))
+    assert decoded.flatten(1).std(1).max() == 0
+    assert decoded[:, 0, 0, 0].tolist() == [*range(8), *range(10, 18)]
+    assert made.labels(torch.arange(4)).tolist() == [0] * 8 + [1] * 8
+    pixels = made.tensors["pixels"]
+    pixels.copy_(torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1)))
+    expected = F.interpolate(pixels[1:2, :, 4:, :4], scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(made.decode(torch.tensor([1]))[2:3], expected)

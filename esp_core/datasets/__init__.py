@@ -1,0 +1,20 @@
+"""Image data: prepared once into one HDF5 file per dataset, then opened as tensors on any device.
+
+A kind is a module of this package with `read(request, **options) -> Source`; `catalogue` lists them and says where the
+official files are. The public face is loaded on first use, since the Snakefile reads `catalogue` without torch or h5py.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esp_core.datasets.dataset import Dataset, Split, load
+
+__all__ = ["Dataset", "Split", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from esp_core.datasets import dataset
+
+        return getattr(dataset, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,14 @@
+"""CIFAR-10: 50,000 and 10,000 colour images of 32 x 32 in ten classes."""
+
+from esp_core.datasets import cifar_binary, official
+from esp_core.datasets.source import Request, Source
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def read(request: Request) -> Source:
+    """The five training files and the test file of the binary distribution."""
+    found = official.opened(request)
+    train = cifar_binary.part(found.folder, [f"data_batch_{k}.bin" for k in range(1, 6)], label_bytes=1)
+    test = cifar_binary.part(found.folder, ["test_batch.bin"], label_bytes=1)
+    return Source(cifar_binary.SHAPE, CLASSES, train, test, found.origin)

@@ -1,0 +1,37 @@
+"""The binary distribution of CIFAR: records of one or two label bytes and 3,072 pixels, the planes R, G, B of 32 x 32.
+
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own page.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from esp_core.datasets.source import Chunk, Part
+from esp_core.errors import UserError
+
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
+CHUNK = 2_000
+
+
+def part(folder: Path, names: Sequence[str], label_bytes: int) -> Part:
+    """The records of the files `names`. The last label byte is the class; the one before it, if any, the coarse class."""
+    record = label_bytes + PIXELS
+    paths = [folder / name for name in names]
+    for path in paths:
+        if path.stat().st_size % record:
+            raise UserError(f"{path}: cut short, its {path.stat().st_size:,} bytes are not whole records of {record}; get it again")
+    count = sum(path.stat().st_size for path in paths) // record
+    return Part(count, _chunks(paths, record), str(folder))
+
+
+def _chunks(paths: Sequence[Path], record: int) -> Iterator[Chunk]:
+    labels = record - PIXELS
+    for path in paths:
+        with path.open("rb") as file:
+            while len(data := np.fromfile(file, np.uint8, CHUNK * record)):
+                rows = data.reshape(-1, record)
+                coarse = rows[:, 0].astype(np.int64) if labels == 2 else None
+                yield Chunk(rows[:, labels:].reshape(-1, *SHAPE), rows[:, labels - 1].astype(np.int64), coarse)

@@ -1,0 +1,80 @@
+"""Get one file over HTTP: it goes on where it stopped, tries again when the line breaks, and says how far it is."""
+
+import time
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from esp_core.errors import UserError, naming
+from esp_core.progress import Progress
+
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third … attempt
+TIMEOUT = 30.0
+BLOCK = 1_000_000
+_TRANSIENT_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
+_BROKEN_LINE = (URLError, HTTPException, ConnectionError, TimeoutError)
+
+
+class NotServedError(UserError):
+    """The server is there, but does not hold the file."""
+
+
+def fetch(url: str, path: Path) -> None:
+    """Write what `url` serves to `path`. Until it is whole it lies beside it under the suffix .part, from which a later call goes on.
+
+    Raises NotServedError where the server refuses the file, UserError where it cannot be reached or the disk is full.
+    """
+    part = path.with_name(f"{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path):
+        for pause in (*PAUSES, None):
+            try:
+                _transfer(url, part)
+                break
+            except HTTPError as error:
+                if error.code not in _TRANSIENT_STATUS:
+                    raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; give a mirror, see ESP_MIRROR") from error
+                problem: Exception = error
+            except _BROKEN_LINE as error:
+                problem = error
+            if pause is None:
+                raise UserError(
+                    f"{url}: {problem}, {len(PAUSES) + 1} attempts; run the same command again to go on where it stopped, "
+                    "or give a mirror, see ESP_MIRROR"
+                ) from problem
+            time.sleep(pause)
+        part.replace(path)
+
+
+def _transfer(url: str, part: Path) -> None:
+    start = part.stat().st_size if part.is_file() else 0
+    headers = {"User-Agent": "esp-core", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
+            _receive(response, part, start if _continues(response, start) else 0)
+    except HTTPError as error:
+        # 416: nothing follows what is there, either because it is whole or because it belongs to another file.
+        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
+            return
+        if error.code == 416:
+            part.unlink()
+        raise
+
+
+def _continues(response: HTTPResponse, start: int) -> bool:
+    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def _receive(response: HTTPResponse, part: Path, start: int) -> None:
+    length = response.headers.get("Content-Length")
+    blocks = -(-int(length or 0) // BLOCK)
+    progress = Progress(part.stem, start // BLOCK + blocks, done=start // BLOCK, unit="MB")
+    received = 0
+    with part.open("ab" if start else "wb") as file:
+        while block := response.read(BLOCK):
+            file.write(block)
+            received += len(block)
+            progress.step()
+    if length is not None and received < int(length):
+        raise ConnectionError(f"the connection broke off after {received:,} of {int(length):,} bytes")

@@ -1,0 +1,51 @@
+"""The list of official files, files.json, as `python -m esp_core.download` leaves it and as readers open it.
+
+It holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esp_core import files
+from esp_core.datasets.source import Request
+from esp_core.datasets.verifying import verify
+from esp_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Official:
+    """Verified official files: the folder that holds them, and what files.json says about them."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the files came from and their checksums, for the prepared store."""
+        return {key: self.facts[key] for key in ("from", "verified", "files")}
+
+
+def opened(request: Request) -> Official:
+    """The files of `request`, each one verified again. Raises UserError where the list or a file is missing or has changed."""
+    if request.files is None:
+        raise UserError(f"dataset {request.dataset}: --files is missing; get the official files with python -m esp_core.download")
+    try:
+        facts = json.loads(request.files.read_text())
+        folder = request.files.parent / facts["folder"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
+        raise UserError(f"{request.files}: missing or damaged; make it again with python -m esp_core.download") from error
+    remedy = f"delete {request.files} and run python -m esp_core.download again"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: missing; {remedy}")
+    for member in facts["files"]:
+        verify(folder / member["name"], member["size"], member["sha256"], remedy)
+    return Official(folder, facts)
+
+
+def write(path: Path, facts: dict[str, Any], folder: Path) -> None:
+    """Write files.json. A folder beneath the one of `path` is recorded relative to it, so that both can be moved together."""
+    parent, folder = path.parent.resolve(), folder.resolve()
+    place = folder.relative_to(parent) if folder.is_relative_to(parent) else folder
+    files.write(path, json.dumps({**facts, "folder": str(place)}, indent=2) + "\n")

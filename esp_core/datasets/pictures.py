@@ -1,0 +1,86 @@
+"""Image files as uint8 arrays: decoded by Pillow, turned upright, brought to one mode and one square size, or refused."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from esp_core.datasets.source import Chunk, Images
+from esp_core.errors import UserError
+
+CHANNELS = {"L": 1, "RGB": 3}
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+CHUNK = 512
+# 8-bit modes that Pillow turns into grey or colour without losing more than an alpha channel.
+CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image becomes: `mode` L or RGB, `width` and `height` in pixels.
+
+    Where `convert` or `resize` is off, an image that is not already so is refused, and `like` names the image that set the form.
+    Resizing scales the shorter side to `width`, antialiased, and crops the middle.
+    """
+
+    mode: str
+    width: int
+    height: int
+    convert: bool
+    resize: bool
+    like: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return CHANNELS[self.mode], self.height, self.width
+
+    def array(self, image: Image.Image, name: str) -> Images:
+        """`image` as (C, H, W). Raises UserError, naming the image `name`, where it does not fit."""
+        if self.convert and image.mode not in CONVERTIBLE:
+            raise UserError(f"{name}: mode {image.mode} has more than 8 bits a channel; save it as an 8-bit image")
+        if image.mode != self.mode and not self.convert:
+            raise UserError(f"{name}: mode {image.mode}, but {self.like} is {self.mode}; set options.mode to RGB or L to convert all")
+        image = image.convert(self.mode)
+        if self.resize:
+            image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BICUBIC)
+        if image.size != (self.width, self.height):
+            width, height = image.size
+            raise UserError(
+                f"{name}: {width} x {height} pixels, but {self.like} has {self.width} x {self.height}; set options.size to resize all"
+            )
+        return np.asarray(image).reshape(self.height, self.width, -1).transpose(2, 0, 1)
+
+
+def form_like(image: Image.Image, name: str, mode: str | None, size: int | None) -> Form:
+    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError for an unusable one."""
+    if mode is not None and mode not in CHANNELS:
+        raise UserError(f"options.mode is {mode!r}; use RGB or L")
+    if mode is None and image.mode not in CHANNELS:
+        raise UserError(f"{name}: mode {image.mode}; set options.mode to RGB or L to convert all images")
+    if size is not None and (type(size) is not int or size < 1):
+        raise UserError(f"options.size is {size!r}; give a whole number of pixels")
+    width, height = (size, size) if size else image.size
+    return Form(mode or image.mode, width, height, convert=mode is not None, resize=size is not None, like=name)
+
+
+def opened(path: Path) -> Image.Image:
+    """The image in a file, upright as its EXIF data say. Raises UserError where it cannot be decoded."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({type(error).__name__}); repair or remove it") from error
+
+
+def chunks(paths: Sequence[Path], labels: Sequence[int], form: Form) -> Iterator[Chunk]:
+    """Images and their labels in order, decoded by a few threads."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(paths), CHUNK):
+            some = paths[start : start + CHUNK]
+            images = np.stack(list(pool.map(lambda path: form.array(opened(path), str(path)), some)))
+            yield Chunk(images, np.array(labels[start : start + CHUNK], np.int64))

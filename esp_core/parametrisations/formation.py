@@ -1,0 +1,55 @@
+"""`formation`: each stored image holds factor x factor small ones, enlarged before use (IDC, Kim et al., 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_core.errors import UserError
+from esp_core.parametrisations import RealImages, Task
+from esp_core.parametrisations.pixels import Pixels
+
+
+class Formation(Pixels):
+    """Pixels whose tiles are the images: IPC x factor^2 a class, each enlarged bilinearly to full size.
+
+    Started from real images, a tile is a real image made small by nearest sampling, IDC's "mix".
+    """
+
+    def __init__(self, task: Task, factor: int = 2, init: str = "random", clamp: bool = True):
+        if factor < 1 or task.size % factor:
+            raise UserError(f"parametrisation.factor: {factor} does not divide {task.size} pixels")
+        super().__init__(task, init, clamp)
+        self.factor = factor
+        self.images_per_unit = factor**2
+
+    def initialise(self, generator: torch.Generator, real: RealImages | None) -> None:
+        if self.init == "noise" or real is None:
+            super().initialise(generator, real)
+            return
+        count = self.task.ipc * self.images_per_unit
+        picked = torch.cat([real.pick(label, count, self.init) for label in range(self.task.classes)])
+        small = picked[:, :, :: self.factor, :: self.factor]
+        self.tensors["pixels"].copy_(self._joined(small))
+        self.restrict()
+
+    def decode(self, units: Tensor) -> Tensor:
+        return F.interpolate(self._tiles(super().decode(units)), size=self.task.size, mode="bilinear", align_corners=False)
+
+    def _tiles(self, images: Tensor) -> Tensor:
+        """(u, C, H, W) -> (u * factor^2, C, H / factor, W / factor), row by row."""
+        f, side = self.factor, self.task.size // self.factor
+        cut = images.reshape(len(images), self.task.channels, f, side, f, side)
+        return cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.task.channels, side, side)
+
+    def _joined(self, tiles: Tensor) -> Tensor:
+        """The inverse of `_tiles`."""
+        f, side = self.factor, self.task.size // self.factor
+        grid = tiles.reshape(-1, f, f, self.task.channels, side, side)
+        return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.task.channels, f * side, f * side)
+
+
+def build(task: Task, factor: int = 2, init: str = "random", clamp: bool = True) -> Formation:
+    """See `Formation`; `init` is one of noise, random and herding."""
+    return Formation(task, factor, init, clamp)
+
+

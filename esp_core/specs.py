@@ -1,0 +1,191 @@
+"""The spec and the code digest of every job of a study: the two strings by which Snakemake knows whether to run it again.
+
+A spec is a JSON object that holds all that a job depends on, beside its input files and its code.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from esp_core import methods, schema
+from esp_core.errors import UserError
+from esp_core.methods import FULL
+from esp_core.provenance import module_file, source_digest
+from esp_core.study import FIGURES, Study
+
+Spec = dict[str, Any]
+
+
+def _common(study: Study, dataset: str) -> Spec:
+    return {"study_seed": study.config["seed"], "dataset": dataset}
+
+
+def _download(study: Study, dataset: str) -> Spec:
+    settings = study.datasets[dataset]
+    return {"dataset": dataset, "kind": settings["kind"], "mirror": settings["mirror"]}
+
+
+def _prepare(study: Study, dataset: str) -> Spec:
+    settings = study.datasets[dataset]
+    return _common(study, dataset) | {"kind": settings["kind"], "options": settings["options"]}
+
+
+def _trajectories(study: Study, dataset: str) -> Spec:
+    settings = study.experts(dataset)
+    return _common(study, dataset) | {
+        "network": study.distill_network(dataset),
+        "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep")},
+        "keep": settings["keep"],
+        "device": study.config["device"],
+    }
+
+
+def _experts(study: Study, dataset: str, shard: str) -> Spec:
+    settings = study.experts(dataset)
+    first = int(shard) * settings["shard"]
+    return _trajectories(study, dataset) | {"first": first, "count": min(settings["shard"], settings["count"] - first)}
+
+
+def _manifest(study: Study, dataset: str) -> Spec:
+    settings = study.experts(dataset)
+    return _trajectories(study, dataset) | {"total": settings["count"], "shard": settings["shard"]}
+
+
+def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
+    experts = {"total": study.experts(dataset)["count"]} if study.uses_experts(dataset, int(ipc), method) else None
+    return _common(study, dataset) | {
+        "ipc": int(ipc),
+        "method": method,
+        "network": study.distill_network(dataset),
+        "recipe": study.recipe(dataset, int(ipc), method),
+        "experts": experts,
+        "device": study.config["device"],
+    }
+
+
+def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -> Spec:
+    settings = study.evaluation(dataset)
+    changes = {key: value for key, value in settings.items() if key not in ("protocol", "seeds", "full")}
+    if method == FULL:
+        changes |= settings["full"]
+    return _common(study, dataset) | {
+        "ipc": int(ipc),
+        "method": method,
+        "network": study.network(dataset, network),
+        "protocol": methods.protocol(settings["protocol"], changes, study.flip(dataset)),
+        "seeds": settings["seeds"],
+        "device": study.config["device"],
+    }
+
+
+def _tables(study: Study, table: str) -> Spec:
+    shown = study.tables[int(table)]
+    return {
+        "table": int(table),
+        "study": study.name,
+        "cells": [list(cell) for cell in shown.cells],
+        "methods": list(shown.methods),
+        "measured": list(shown.measured),
+        "networks": list(shown.networks),
+        "seeds": schema.filled(study.config["evaluation"], "evaluation")["seeds"],
+        "titles": _titles(study, shown.methods),
+        "scope": study.config["scope"],
+    }
+
+
+def _figures(study: Study, figure: str) -> Spec:
+    dataset = study.figures()[figure]
+    return {"figure": FIGURES.get(dataset), "dataset": dataset, "titles": _titles(study, study.methods)}
+
+
+def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
+    """What the study calls its methods; the others have the paper's names."""
+    return {name: study.methods[name]["title"] for name in names if "title" in study.methods.get(name, {})}
+
+
+_MAKERS: dict[str, Callable[..., Spec]] = {
+    "download": _download,
+    "prepare": _prepare,
+    "experts": _experts,
+    "manifest": _manifest,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "tables": _tables,
+    "figures": _figures,
+}
+# What tells the jobs of a stage apart.
+ARGUMENTS = {stage: tuple(inspect.signature(maker).parameters)[1:] for stage, maker in _MAKERS.items()}
+
+
+def spec(study: Study, stage: str, *arguments: str) -> Spec:
+    """The spec of the job that `stage` and `arguments` name, as in a line of `study.jobs()`. Raises UserError where they name none."""
+    if stage not in _MAKERS:
+        raise UserError(f"{stage}: unknown stage{schema.allowed(stage, _MAKERS)}")
+    if len(arguments) != len(ARGUMENTS[stage]):
+        raise UserError(f"{stage}: takes {' '.join(ARGUMENTS[stage])}, got {' '.join(arguments) or 'nothing'}")
+    given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
+    for name, value in given.items():
+        if value not in (known := _known(study, name, given)):
+            raise UserError(f"{stage}: {name} {value} is unknown{schema.allowed(value, known)}")
+    return _MAKERS[stage](study, **given)
+
+
+def _known(study: Study, name: str, given: Mapping[str, str]) -> list[str]:
+    if name == "ipc":
+        whole = given["method"] == FULL and "network" in given
+        return ["0"] if whole else [str(ipc) for dataset, ipc in study.cells if dataset == given["dataset"]]
+    if name == "shard":
+        return [str(shard) for shard in study.shards(given["dataset"])]
+    if name == "method":
+        return [method for method in study.methods if method != FULL or "network" in given]
+    known = {"dataset": study.datasets, "network": study.networks, "table": study.tables, "figure": study.figures()}
+    return [str(value) for value in known[name]]
+
+
+def code(study: Study, stage: str, *arguments: str) -> str:
+    """The digest of the code that the job runs."""
+    return _digest(tuple(_modules(study, stage, *arguments)))
+
+
+@cache
+def _digest(modules: tuple[str, ...]) -> str:
+    return source_digest(*modules)
+
+
+def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
+    """The stage's module and those that it looks up by name."""
+    given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
+    yield f"esp_core.{'experts' if stage == 'manifest' else stage}"
+    if stage == "prepare":
+        yield f"esp_core.datasets.{study.datasets[given['dataset']]['kind']}"
+    elif stage == "experts":
+        yield from _network_modules(study.distill_network(given["dataset"])["name"])
+    elif stage == "manifest":
+        yield "esp_core.trajectories.manifest"
+    elif stage == "distill":
+        recipe = study.recipe(given["dataset"], int(given["ipc"]), given["method"])
+        yield from _network_modules(study.distill_network(given["dataset"])["name"])
+        yield f"esp_core.parametrisations.{recipe['parametrisation']['kind']}"
+        if recipe["objectives"]:
+            yield f"esp_core.teachers.{recipe['teacher']['kind']}"
+        yield from (f"esp_core.objectives.{kind}" for kind in recipe["objectives"])
+    elif stage == "evaluate":
+        yield from _network_modules(given["network"])
+        if given["method"] != FULL:
+            yield from _parametrisation_modules(study, [(given["dataset"], int(given["ipc"]), given["method"])])
+    elif stage == "figures":
+        yield from _parametrisation_modules(study, study.pictured(given["figure"]))
+
+
+def _parametrisation_modules(study: Study, cells: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+    """The modules that decode condensed sets."""
+    recipes = (study.recipe(*cell) for cell in cells)
+    yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+
+
+def _network_modules(name: str) -> Iterator[str]:
+    """The module of a network; none for one of an installed package, which is a dependency like torch."""
+    module = name.partition(":")[0] if ":" in name else f"esp_core.networks.{name}"
+    if ":" not in name or module_file(module):
+        yield module

@@ -1,0 +1,109 @@
+"""Training one expert: SGD on the whole training set, which lies on the device as uint8 (MTT, Cazenavette et al., 2022).
+
+An epoch is a function of the weights before it and of a seed made of (study seed, dataset, expert, epoch): nothing else is
+remembered between epochs but the momentum, so an expert is the same in whatever shard, order or number of attempts it is trained.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from esp_core import seeds
+from esp_core.augment import dsa
+from esp_core.errors import UserError
+
+EVALUATION_BATCH = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an expert is trained. The defaults are those of MTT's own experts, which ESP's Section 4.2 follows."""
+
+    epochs: int = 50
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch: int = 256
+    augment: str = "color_crop_cutout_flip_scale_rotate"
+    zca: bool = False
+    precision: str = "auto"
+
+
+class Images:
+    """The training and test images of a dataset on the device, `prepare`d a batch at a time."""
+
+    def __init__(self, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, prepare: Callable[[Tensor], Tensor]):
+        self.train, self.train_labels, self.test, self.test_labels = train, train_labels, test, test_labels
+        self.prepare = prepare  # uint8 (n, C, H, W) -> normalised float32
+
+    def batches(self, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch: each image once, in random order, augmented. All draws come from `generator`, on the CPU."""
+        order = torch.randperm(len(self.train), generator=generator)
+        for index in order.split(recipe.batch):
+            draw = dsa.draw(recipe.augment, len(index), generator, same_operation=True)
+            where = index.to(self.train.device)
+            yield draw(self.prepare(self.train[where])), self.train_labels[where]
+
+
+class Trainer:
+    """One network on a device, trained an epoch at a time."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, images: Images):
+        self.network, self.recipe, self.images = network, recipe, images
+        self.weights = list(network.parameters())
+        self.optimiser = torch.optim.SGD(self.weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def epoch(self, *names: str | int) -> float:
+        """Train one epoch, whose draws are a function of `names`; return the mean loss over its images.
+
+        Raises UserError where the loss is not finite.
+        """
+        self.network.train()
+        total = torch.zeros((), device=self.images.train.device)
+        for images, labels in self.images.batches(self.recipe, seeds.generator(*names)):
+            loss = cross_entropy(self.network(images), labels)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach() * len(labels)
+        mean = float(total) / len(self.images.train)
+        if mean != mean or mean == float("inf"):
+            raise UserError(f"{', '.join(map(str, names))}: the loss is {mean}; lower training.lr ({self.recipe.lr})")
+        return mean
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Percent of the test images that are classified right."""
+        self.network.eval()
+        right = torch.zeros((), device=self.images.test.device)
+        for images, labels in zip(self.images.test.split(EVALUATION_BATCH), self.images.test_labels.split(EVALUATION_BATCH), strict=True):
+            right += (self.network(self.images.prepare(images)).argmax(1) == labels).sum()
+        return 100 * float(right) / len(self.images.test)
+
+    def state(self) -> Tensor:
+        """Weights, and with momentum its buffer, (1 or 2, P) float32, a copy on the CPU."""
+        rows = [self.weights]
+        if self.recipe.momentum:
+            rows.append([self.optimiser.state[w].get("momentum_buffer", torch.zeros_like(w)) for w in self.weights])
+        return torch.stack([torch.cat([t.detach().reshape(-1) for t in row]) for row in rows]).cpu()
+
+    @torch.no_grad()
+    def restore(self, state: Tensor) -> None:
+        """Go on from what `state` gave."""
+        shapes = [w.numel() for w in self.weights]
+        for w, values in zip(self.weights, state[0].split(shapes), strict=True):
+            w.copy_(values.view_as(w))
+        if self.recipe.momentum:
+            for w, values in zip(self.weights, state[1].split(shapes), strict=True):
+                self.optimiser.state[w]["momentum_buffer"] = values.view_as(w).to(w)
+
+
+def settings(spec: dict[str, Any]) -> Recipe:
+    """The recipe of a spec's `training`. Raises UserError naming an unknown key."""
+    if unknown := set(spec) - set(Recipe.__dataclass_fields__):
+        raise UserError(f"training.{min(unknown)}: unknown key; use {', '.join(Recipe.__dataclass_fields__)}")
+    return Recipe(**spec)

@@ -1,0 +1,57 @@
+"""Checking every byte of stored experts."""
+
+from pathlib import Path
+
+from esp_core.errors import UserError
+from esp_core.trajectories import manifest
+from esp_core.trajectories.shard import REBUILD, Shard
+from esp_core.trajectories.store import shard_digest, standing
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with a shard or with all shards of a manifest, one line each; empty where all is well.
+
+    Digests of each expert and of each whole file are made again, and neighbouring snapshots must differ.
+    """
+    if path.suffix != ".json":
+        return _shard(path)
+    listed = manifest.load(path)
+    return [line for entry in listed["shards"] for line in _listed(path.parent / entry["file"], entry, listed["spec"])]
+
+
+def _listed(path: Path, entry: dict[str, object], spec: dict[str, object]) -> list[str]:
+    found = _shard(path)
+    if found:
+        return found
+    shard = Shard(path)
+    try:
+        manifest.check_spec(shard, spec)
+    except UserError as error:
+        return [str(error)]
+    if shard.digest != entry["digest"]:
+        return [f"{path}: its experts are not those that the manifest lists; run the same command again: only the manifest is made anew"]
+    if manifest.file_digest(path) != entry["sha256"]:
+        return [f"{path}: bytes outside the experts have changed since the manifest was made; {REBUILD}"]
+    return []
+
+
+def _shard(path: Path) -> list[str]:
+    try:
+        shard = Shard(path)
+    except UserError as error:
+        return [str(error)]
+    return [f"{path}: {problem}; {REBUILD}" for problem in problems(shard)]
+
+
+def problems(shard: Shard) -> list[str]:
+    """What is wrong with a shard's content, the expert named."""
+    found = []
+    for row in range(len(shard)):
+        name = f"expert {shard.first + row}"
+        if shard.expert(row).digest() != shard.digests[row]:
+            found.append(f"{name}: its digest differs: bytes have changed since it was written")
+        elif (still := standing(shard.columns[row])) is not None:
+            found.append(f"{name}: snapshots {still} and {still + 1} are equal")
+    if shard_digest(shard.header, shard.digests) != shard.digest:
+        found.append("the header or the list of digests has changed since it was written")
+    return found

@@ -1,0 +1,201 @@
+"""Readers of the official layouts, on small files made here in those layouts."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from dataset_files import cifar_records, left_in
+from PIL import Image
+from scipy.io import savemat
+
+from esp_core import datasets
+from esp_core.datasets import catalogue, cifar100
+
+
+def test_cifar10_reads_its_files_in_order(tmp_path, prepare, listed):
+    folder, expected = tmp_path / "cifar-10-batches-bin", []
+    folder.mkdir()
+    names = [*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]
+    for seed, name in enumerate(names):
+        content, images = cifar_records([(seed + i) % 10 for i in range(10)], seed)
+        (folder / name).write_bytes(content)
+        expected.append(images)
+    data = datasets.load(prepare("cifar10", listed(folder, *names)))
+    np.testing.assert_array_equal(data.train.images.numpy(), np.concatenate(expected[:5]))
+    np.testing.assert_array_equal(data.test.images.numpy(), expected[5])
+    assert data.train.labels.tolist() == [(seed + i) % 10 for seed in range(5) for i in range(10)]
+    assert data.classes[3] == "cat" and len(data.classes) == 10
+
+
+def test_cifar100_keeps_fine_and_coarse_labels(tmp_path, prepare, listed):
+    fine = np.arange(100)
+    content, images = cifar_records(np.stack([fine % 20, fine], 1))
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(content)
+    data = datasets.load(prepare("cifar100", listed(tmp_path, "train.bin", "test.bin")))
+    np.testing.assert_array_equal(data.train.images.numpy(), images)
+    assert data.train.labels.tolist() == fine.tolist() and data.train.coarse.tolist() == (fine % 20).tolist()
+    assert (len(data.classes), len(data.coarse_classes)) == (100, 20)
+
+
+def test_cifar100_names_stand_in_the_official_order():
+    """fine_label_names.txt and coarse_label_names.txt are sorted, and have 100 and 20 lines."""
+    for names, count in ((cifar100.CLASSES, 100), (cifar100.COARSE_CLASSES, 20)):
+        assert len(set(names)) == count and list(names) == sorted(names)
+
+
+def test_svhn_calls_ten_zero(tmp_path, prepare, listed):
+    """X is (32, 32, 3, N), row by column by colour by image; y is (N, 1), 10 for the digit 0."""
+    random = np.random.default_rng(0)
+    written = {}
+    for name, count in (("train", 25), ("test", 12)):
+        images = random.integers(0, 256, (32, 32, 3, count), np.uint8)
+        labels = (np.arange(count) % 10 + 1).astype(np.uint8).reshape(-1, 1)
+        savemat(tmp_path / f"{name}_32x32.mat", {"X": images, "y": labels}, do_compression=True)
+        written[name] = images
+    data = datasets.load(prepare("svhn", listed(tmp_path, "train_32x32.mat", "test_32x32.mat")))
+    assert data.train.labels.tolist() == [(i + 1) % 10 for i in range(25)]
+    assert data.classes == tuple("0123456789") and data.shape == (3, 32, 32)
+    for image in (0, 9, 24):
+        for row, column, colour in ((0, 0, 0), (3, 17, 1), (31, 30, 2)):
+            assert data.train.images[image, colour, row, column] == written["train"][row, column, colour, image]
+    np.testing.assert_array_equal(data.test.images[7].numpy(), written["test"][..., 7].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8)}, "X has shape (32, 32, 3, 4) and y ()"),
+        ({"X": np.zeros((28, 28, 3, 4), np.uint8), "y": np.ones((4, 1))}, "X has shape (28, 28, 3, 4) and y (4, 1)"),
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((5, 1))}, "X has shape (32, 32, 3, 4) and y (5, 1)"),
+    ],
+)
+def test_a_mat_file_of_another_layout(tmp_path, prepare, listed, line_of, content, line):
+    for name in ("train", "test"):
+        savemat(tmp_path / f"{name}_32x32.mat", content)
+    files = listed(tmp_path, "train_32x32.mat", "test_32x32.mat")
+    path = tmp_path / "train_32x32.mat"
+    assert line_of(prepare, "svhn", files) == f"{path}: {line}, not SVHN's (32, 32, 3, N) and (N, 1); get the cropped-digits file"
+    assert left_in(tmp_path / "out") == []
+
+
+def test_svhn_label_eleven_is_out_of_range(tmp_path, prepare, listed, line_of):
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 11), np.uint8)
+    for name in ("train", "test"):
+        savemat(tmp_path / f"{name}_32x32.mat", {"X": images, "y": np.arange(1, 12).reshape(-1, 1)})
+    line = line_of(prepare, "svhn", listed(tmp_path, "train_32x32.mat", "test_32x32.mat"))
+    assert line.startswith(f"{tmp_path / 'train_32x32.mat'}: image 10 has label 11, but there are 10 classes")
+    assert left_in(tmp_path / "out") == []
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Three classes, three training and two validation images each, one of them grey; colours tell class and image apart."""
+    root = tmp_path / "tiny-imagenet-200"
+    ids = ["n30", "n10", "n20"]
+    (root / "val" / "images").mkdir(parents=True)
+    annotations = []
+    for number, wnid in enumerate(ids):
+        folder = root / "train" / wnid / "images"
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (64, 64), (80 * number, 60 * i, 200)).save(folder / f"{wnid}_{i}.JPEG", quality=95)
+        for i in range(2):
+            name = f"val_{2 * number + i}.JPEG"
+            Image.new("L", (64, 64), 50 * number).save(root / "val" / "images" / name)
+            annotations.append(f"{name}\t{wnid}\t0\t0\t9\t9\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(annotations))
+    (root / "wnids.txt").write_text("\n".join(ids) + "\n")
+    (root / "words.txt").write_text("n10\tant, emmet\nn20\tbee\nn30\tcat, true cat\nn99\tunused\n")
+    return root
+
+
+def test_tinyimagenet_sorts_classes_and_reads_the_annotations(tiny, prepare, listed):
+    data = datasets.load(prepare("tinyimagenet", listed(tiny), sample=True))
+    assert data.classes == ("ant", "bee", "cat")
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert data.test.labels.tolist() == [2, 2, 0, 0, 1, 1]
+    # n10 was made second, so its red is 80; JPEG is near, not exact
+    assert torch.all((data.train.images[1].float().mean((1, 2)) - torch.tensor([80.0, 60.0, 200.0])).abs() < 3)
+    grey = data.test.images[2]
+    assert torch.equal(grey[0], grey[1]) and torch.equal(grey[0], grey[2]) and abs(grey.float().mean() - 50) < 3
+
+
+def test_a_truncated_tinyimagenet_is_refused(tiny, prepare, listed, line_of):
+    line = line_of(prepare, "tinyimagenet", listed(tiny))
+    assert line == (
+        f"{tiny}: class n10 has 3 train images where the official set has 500; "
+        "get the official archive again, or set options.sample to true"
+    )
+
+
+def test_tinyimagenet_labels_without_a_class(tiny, prepare, listed, line_of):
+    with (tiny / "val" / "val_annotations.txt").open("a") as file:
+        file.write("val_0.JPEG\tn77\t0\t0\t9\t9\n")
+    line = line_of(prepare, "tinyimagenet", listed(tiny), sample=True)
+    assert line == f"{tiny}: validation label n77 is not in wnids.txt; get the official archive again"
+
+
+def test_tinyimagenet_without_its_annotations(tiny, prepare, listed, line_of):
+    (tiny / "val" / "val_annotations.txt").unlink()
+    line = line_of(prepare, "tinyimagenet", listed(tiny), sample=True)
+    assert line == f"{tiny / 'val' / 'val_annotations.txt'}: missing; get the official archive again or give its whole unpacked folder"
+
+
+def test_a_damaged_jpeg_is_named(tiny, prepare, listed, line_of):
+    path = tiny / "train" / "n20" / "images" / "n20_1.JPEG"
+    path.write_bytes(path.read_bytes()[:300])
+    line = line_of(prepare, "tinyimagenet", listed(tiny), sample=True)
+    assert line == f"{path}: not a readable image (OSError); repair or remove it"
+    assert left_in(tiny.parent / "out") == []
+
+
+def test_a_byte_changed_after_the_download(tmp_path, prepare, listed, line_of):
+    content, _ = cifar_records(np.stack([np.arange(100) % 20, np.arange(100)], 1))
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(content)
+    files = listed(tmp_path, "train.bin", "test.bin")
+    (tmp_path / "test.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    line = line_of(prepare, "cifar100", files)
+    assert line.startswith(f"{tmp_path / 'test.bin'}: altered, SHA-256 ")
+    assert line.endswith(f"; delete {files} and run python -m esp_core.download again")
+    (tmp_path / "test.bin").write_bytes(content[:-1])
+    line = line_of(prepare, "cifar100", files)
+    assert line.startswith(f"{tmp_path / 'test.bin'}: cut short, 307,399 bytes where the official file has 307,400; ")
+    (tmp_path / "test.bin").unlink()
+    assert line_of(prepare, "cifar100", files).startswith(f"{tmp_path / 'test.bin'}: missing; ")
+    assert left_in(tmp_path / "out") == []
+
+
+def test_without_the_list_of_files(tmp_path, prepare, line_of):
+    line = line_of(prepare, "cifar10", dataset="cifar10")
+    assert line == "dataset cifar10: --files is missing; get the official files with python -m esp_core.download"
+    (tmp_path / "files.json").write_text("{}")
+    for name in ("files.json", "none.json"):
+        line = line_of(prepare, "cifar10", tmp_path / name)
+        assert line == f"{tmp_path / name}: missing or damaged; make it again with python -m esp_core.download"
+    (tmp_path / "files.json").write_text(json.dumps({"folder": "gone", "files": []}))
+    assert line_of(prepare, "cifar10", tmp_path / "files.json").startswith(f"{tmp_path / 'gone'}: missing; ")
+
+
+def test_whole_records_are_needed(tmp_path, prepare, listed, line_of):
+    content, _ = cifar_records(np.zeros((3, 2)))
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(content[:-5])
+    line = line_of(prepare, "cifar100", listed(tmp_path, "train.bin", "test.bin"))
+    assert line == f"{tmp_path / 'train.bin'}: cut short, its 9,217 bytes are not whole records of 3074; get it again"
+
+
+def test_the_catalogue_agrees_with_itself():
+    for kind, entry in catalogue.ENTRIES.items():
+        assert kind in catalogue.KINDS
+        assert entry.images_per_class * entry.classes <= entry.train
+        for file in (*entry.members, *([entry.archive] if entry.archive else [])):
+            assert file.size > 0 and len(file.sha256) == 64 and int(file.sha256, 16)
+        assert catalogue.is_official(kind) == bool(entry.archive or entry.members)
+    for kind in ("cifar10", "cifar100"):  # whole records of one or two labels and 3,072 pixels
+        label_bytes = 1 if kind == "cifar10" else 2
+        entry = catalogue.ENTRIES[kind]
+        assert sum(member.size for member in entry.members) == (entry.train + entry.test) * (3072 + label_bytes)
+    assert not any(catalogue.is_official(kind) for kind in ("digits", "imagefolder", "npz", "hdf5", "torchvision_class"))

@@ -1,0 +1,111 @@
+"""The stage as a command: digits from end to end, bad specs, exit codes, and what its import costs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from dataset_files import left_in
+from sklearn.datasets import load_digits
+
+from esp_core import datasets, provenance
+from esp_core.datasets.catalogue import ENTRIES
+from esp_core.provenance import canonical, source_digest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def upsampled(image):
+    """8 x 8 with values 0 to 16 -> 16 x 16 bytes: bilinear between pixel centres, written out pixel by pixel."""
+    result = np.zeros((16, 16))
+    for row in range(16):
+        for column in range(16):
+            y, x = (min(max((i + 0.5) / 2 - 0.5, 0.0), 7.0) for i in (row, column))
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, 7), min(left + 1, 7)
+            upper = image[top, left] * (1 - (x - left)) + image[top, right] * (x - left)
+            lower = image[bottom, left] * (1 - (x - left)) + image[bottom, right] * (x - left)
+            result[row, column] = (upper * (1 - (y - top)) + lower * (y - top)) * 255 / 16
+    return result
+
+
+def test_digits_are_scikit_learns(prepare):
+    data = datasets.load(prepare("digits", size=16))
+    assert (data.shape, len(data.train), len(data.test)) == ((1, 16, 16), 1400, 397)
+    images, labels = load_digits(return_X_y=True)
+    left = [(upsampled(image.reshape(8, 8)), int(label)) for image, label in zip(images[:40], labels[:40], strict=True)]
+    everything = torch.cat([data.train.images, data.test.images])[:, 0].double().numpy()
+    every_label = torch.cat([data.train.labels, data.test.labels])
+    for image, label in left:
+        differences = np.abs(everything - image).max((1, 2))
+        assert differences.min() <= 0.5 and every_label[int(differences.argmin())] == label
+    counts = np.bincount(labels)
+    assert torch.bincount(every_label).tolist() == counts.tolist()
+    assert np.abs(torch.bincount(data.test.labels).numpy() - counts * 397 / 1797).max() < 1
+    entry = ENTRIES["digits"]
+    assert (entry.train, entry.test, entry.images_per_class) == (1400, 397, int(torch.bincount(data.train.labels).min()))
+
+
+def test_digits_are_the_same_for_every_study(prepare, tmp_path):
+    first = datasets.load(prepare("digits", out=tmp_path / "a.h5", seed=0, size=8))
+    second = datasets.load(prepare("digits", out=tmp_path / "b.h5", seed=1, size=8))
+    assert first.digest == second.digest
+
+
+def test_the_store_says_where_it_came_from(prepare):
+    with h5py.File(prepare("digits", size=8)) as file:
+        attributes = dict(file.attrs)
+    spec = {"dataset": "mine", "kind": "digits", "options": {"size": 8}, "study_seed": 0}
+    assert attributes["spec"] == canonical(spec)
+    assert attributes["code"] == source_digest("esp_core.prepare", "esp_core.datasets.digits")
+    assert json.loads(attributes["origin"]) == {"from": "sklearn.datasets.load_digits"}
+    assert attributes["seconds"] > 0 and attributes["peak_memory_bytes"] > 1e6
+
+
+def test_bad_specs(prepare, line_of, tmp_path):
+    assert line_of(prepare, "digit").startswith("dataset mine: kind digit is unknown; use one of digits, cifar10, ")
+    assert line_of(prepare, "store").startswith("dataset mine: kind store is unknown; ")
+    assert line_of(prepare, "digits", sise=8) == "dataset mine: options of kind digits: got an unexpected keyword argument 'sise'"
+    assert line_of(prepare, "npz") == "dataset mine: options of kind npz: missing a required argument: 'path'"
+    assert line_of(prepare, "digits", size="16") == "dataset mine: options.size is '16'; give a whole number of at least 8"
+    assert left_in(tmp_path) == []
+
+
+def test_a_mistake_ends_the_process_with_one_line_and_exit_code_one(tmp_path):
+    spec = {"dataset": "mine", "kind": "npz", "options": {"path": str(tmp_path / "none.npz")}, "study_seed": 0}
+    result = run("-m", "esp_core.prepare", "--spec", json.dumps(spec), "--out", str(tmp_path / "out.h5"))
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == f"error: {tmp_path / 'none.npz'}: no such file; correct options.path of dataset mine\n"
+    assert left_in(tmp_path) == []
+
+
+def test_the_catalogue_and_the_stages_import_little():
+    heavy = "{'torch', 'numpy', 'h5py', 'scipy', 'sklearn', 'PIL', 'torchvision'} & set(sys.modules)"
+    result = run("-c", f"import sys, esp_core.datasets.catalogue, esp_core.prepare; print(sorted({heavy}))")
+    assert result.stdout.strip() == "[]", result.stderr
+    result = run("-c", f"import sys, esp_core.download; print(sorted({heavy} - {{'numpy'}}))")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_opening_imports_no_reader():
+    heavy = "{'scipy', 'sklearn', 'PIL', 'torchvision'} & set(sys.modules)"
+    result = run("-c", f"import sys; from esp_core import datasets; datasets.load; print(sorted({heavy}))")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_prepare_does_not_depend_on_the_catalogue(monkeypatch):
+    """Else a corrected URL would prepare every dataset, and so run everything, again."""
+    before = source_digest("esp_core.prepare", "esp_core.datasets.cifar10")
+    real = provenance.module_file
+    monkeypatch.setattr(provenance, "module_file", lambda name: None if name == "esp_core.datasets.catalogue" else real(name))
+    provenance._parsed.cache_clear()
+    after = source_digest("esp_core.prepare", "esp_core.datasets.cifar10")
+    provenance._parsed.cache_clear()
+    assert after == before

@@ -1,0 +1,490 @@
+"""The user's own images: folders, arrays in one file, torchvision's classes; and what is refused."""
+
+import gzip
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from dataset_files import left_in
+from PIL import Image, ImageOps
+from torch.testing import assert_close
+
+from esp_core import datasets
+from esp_core.datasets.splitting import stratified
+
+
+def picture(folder, name, colour, size=(8, 8), mode="RGB"):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Ten images of each of three classes; red tells the class, green the image."""
+    root = tmp_path / "photos"
+    for number, name in enumerate(("ant", "bee", "cat")):
+        for i in range(10):
+            picture(root / name, f"{i}.png", (100 * number, 20 * i, 7))
+    (root / "notes.txt").write_text("not an image")
+    (root / ".cache").mkdir()
+    return root
+
+
+def colours(split):
+    return {(int(label), *image[:, 0, 0].tolist()) for image, label in zip(split.images, split.labels, strict=True)}
+
+
+# Folders.
+
+
+def test_folders_become_classes_and_are_split(folders, prepare):
+    data = datasets.load(prepare("imagefolder", path=str(folders)))
+    assert (data.classes, data.shape) == (("ant", "bee", "cat"), (3, 8, 8))
+    assert torch.bincount(data.train.labels).tolist() == [8, 8, 8] and torch.bincount(data.test.labels).tolist() == [2, 2, 2]
+    assert colours(data.train) | colours(data.test) == {(c, 100 * c, 20 * i, 7) for c in range(3) for i in range(10)}
+    assert colours(data.train).isdisjoint(colours(data.test))
+
+
+def test_the_made_split_is_a_function_of_the_seed(folders, prepare, tmp_path):
+    first, again, other = (
+        datasets.load(prepare("imagefolder", out=tmp_path / f"{i}.h5", seed=seed, path=str(folders), test_fraction=0.3))
+        for i, seed in enumerate((0, 0, 1))
+    )
+    assert len(first.test) == 9
+    assert first.digest == again.digest and colours(first.test) != colours(other.test)
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation"])
+def test_a_given_test_part_is_taken(tmp_path, prepare, name):
+    root = tmp_path / "photos"
+    for label in ("a", "b"):
+        for i in range(3):
+            picture(root / "train" / label / "deeper", f"{i}.png", (i, i, 200))
+        picture(root / name / label, "9.PNG", (9, 9, 9))
+    data = datasets.load(prepare("imagefolder", path=str(root)))
+    assert len(data.train) == 6 and colours(data.test) == {(0, 9, 9, 9), (1, 9, 9, 9)}
+
+
+def test_resizing_scales_the_shorter_side_and_crops_the_middle(tmp_path, prepare):
+    """A picture of 16 x 8 whose middle 8 x 8 is white, to 4 x 4: all white."""
+    wide = Image.new("RGB", (16, 8), (0, 0, 0))
+    wide.paste((255, 255, 255), (4, 0, 12, 8))
+    for label in ("a", "b"):
+        for i in range(4):
+            picture(tmp_path / "photos" / label, f"{i}.png", (0, 50 * i, 9), size=(6, 9))
+    wide.save(tmp_path / "photos" / "b" / "wide.png")
+    data = datasets.load(prepare("imagefolder", path=str(tmp_path / "photos"), size=4, test_fraction=0.5))
+    assert data.shape == (3, 4, 4)
+    images = torch.cat([data.train.images, data.test.images])
+    assert (images.flatten(1).float().mean(1) > 230).sum() == 1
+    assert {tuple(image[:, 2, 2].tolist()) for image in images if image.float().mean() < 230} == {(0, 50 * i, 9) for i in range(4)}
+
+
+def test_mode_converts_colour_grey_palette_and_alpha(tmp_path, prepare):
+    """Grey is ITU-R 601-2 luma, 299/1000 R + 587/1000 G + 114/1000 B."""
+    root = tmp_path / "photos"
+    for label in ("a", "b"):
+        picture(root / label, "0.png", (200, 100, 50))
+        picture(root / label, "1.png", 60, mode="L")
+        picture(root / label, "2.png", (10, 20, 30, 0), mode="RGBA")
+        Image.new("RGB", (8, 8), (200, 100, 50)).quantize().save(root / label / "3.png")
+    data = datasets.load(prepare("imagefolder", path=str(root), mode="L", test_fraction=0.5))
+    values = sorted(torch.cat([data.train.images, data.test.images])[:, 0, 0, 0].tolist())
+    luma = [round((299 * r + 587 * g + 114 * b) / 1000) for r, g, b in ((200, 100, 50), (60, 60, 60), (10, 20, 30), (200, 100, 50))]
+    assert data.shape == (1, 8, 8) and np.abs(np.array(values) - sorted(luma * 2)).max() <= 1
+
+
+def test_a_photo_is_turned_as_its_camera_was(tmp_path, prepare):
+    image = Image.new("RGB", (8, 8))
+    image.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn by 90 degrees clockwise
+    for label in ("a", "b"):
+        picture(tmp_path / "photos" / label, "0.png", 0)
+        image.save(tmp_path / "photos" / label / "1.png", exif=exif)
+    data = datasets.load(prepare("imagefolder", path=str(tmp_path / "photos"), test_fraction=0.5))
+    turned = max(torch.cat([data.train.images, data.test.images]), key=lambda image: image.float().sum())
+    assert torch.all(turned[:, :, 4:] == 255) and torch.all(turned[:, :, :4] == 0)
+    assert ImageOps.exif_transpose(Image.open(tmp_path / "photos" / "a" / "1.png")).getpixel((7, 0)) == (255, 255, 255)
+
+
+def refused(prepare, line_of, tmp_path, kind, line, **options):
+    assert line_of(prepare, kind, **options) == line
+    assert left_in(tmp_path / "out") == []
+
+
+def test_images_of_mixed_size(folders, prepare, line_of, tmp_path):
+    path = picture(folders / "bee", "odd.png", (1, 2, 3), size=(8, 9))
+    line = f"{path}: 8 x 9 pixels, but {folders}/ant/0.png has 8 x 8; set options.size to resize all"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders))
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 9), ("RGBA", (1, 2, 3, 4)), ("P", 1)])
+def test_images_of_mixed_mode(folders, prepare, line_of, tmp_path, mode, colour):
+    path = picture(folders / "bee", "odd.png", colour, mode=mode)
+    line = f"{path}: mode {mode}, but {folders}/ant/0.png is RGB; set options.mode to RGB or L to convert all"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders))
+
+
+def test_a_first_image_that_is_neither_grey_nor_colour(folders, prepare, line_of, tmp_path):
+    path = picture(folders / "ant", "0.png", (1, 2, 3, 4), mode="RGBA")
+    line = f"{path}: mode RGBA; set options.mode to RGB or L to convert all images"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders))
+
+
+def test_sixteen_bits_are_not_squeezed_into_eight(folders, prepare, line_of, tmp_path):
+    path = picture(folders / "bee", "deep.png", 40_000, mode="I;16")
+    line = f"{path}: mode I;16 has more than 8 bits a channel; save it as an 8-bit image"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders), mode="L")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:60], lambda data: b"hello", lambda data: b"", lambda data: data[:50] + b"xx" + data[52:]]
+)
+def test_a_damaged_image(folders, prepare, line_of, tmp_path, damage):
+    path = folders / "cat" / "3.png"
+    path.write_bytes(damage(path.read_bytes()))
+    line = line_of(prepare, "imagefolder", path=str(folders))
+    assert line.startswith(f"{path}: not a readable image (") and line.endswith("); repair or remove it")
+    assert left_in(tmp_path / "out") == []
+
+
+def test_an_empty_class_folder(folders, prepare, line_of, tmp_path):
+    (folders / "dog").mkdir()
+    (folders / "dog" / "readme.txt").write_text("soon")
+    line = f"{folders}/dog: class dog has no image here; add some or remove the class"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders))
+
+
+def test_a_class_of_one_image(folders, prepare, line_of, tmp_path):
+    picture(folders / "dog", "1.png", 0)
+    line = "class dog: one image cannot be split into two parts; add images or give the test part yourself"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders))
+
+
+def test_a_test_class_that_is_not_trained_on(tmp_path, prepare, line_of):
+    for part, labels in (("train", "ab"), ("test", "abc")):
+        for label in labels:
+            picture(tmp_path / "photos" / part / label, "1.png", 3)
+    line = f"{tmp_path}/photos/test/c: no training folder has this name; rename or remove it"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(tmp_path / "photos"))
+
+
+def test_a_fraction_beside_a_given_test_part(tmp_path, prepare, line_of):
+    for part in ("train", "test"):
+        for label in "ab":
+            picture(tmp_path / "photos" / part / label, "1.png", 3)
+    line = f"dataset mine: options.test_fraction has no meaning, since {tmp_path}/photos/test holds test images; remove it"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(tmp_path / "photos"), test_fraction=0.1)
+
+
+def test_folders_that_are_none(tmp_path, prepare, line_of):
+    line = f"{tmp_path}/gone: no such folder; correct options.path of dataset mine"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(tmp_path / "gone"))
+    (tmp_path / "flat").mkdir()
+    line = f"{tmp_path}/flat: holds no class folders; put the images of each class into a folder of its own"
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(tmp_path / "flat"))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"size": 0}, "options.size is 0; give a whole number of pixels"),
+        ({"size": "32"}, "options.size is '32'; give a whole number of pixels"),
+        ({"mode": "HSV"}, "options.mode is 'HSV'; use RGB or L"),
+        ({"test_fraction": 1.5}, "split: a fraction of 1.5 is asked for; it must lie between 0 and 1"),
+    ],
+)
+def test_options_that_make_no_sense(folders, prepare, line_of, tmp_path, options, line):
+    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders), **options)
+
+
+# Arrays.
+
+
+def arrays(count=60, shape=(9, 9, 3), classes=3, seed=0, dtype=np.uint8):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, *shape)).astype(dtype), (np.arange(count) % classes).astype(np.int64)
+
+
+def save(kind, path, **content):
+    if kind == "npz":
+        np.savez_compressed(path, **content)
+        return
+    with h5py.File(path, "w") as file:
+        for name, values in content.items():
+            file[name.replace("__", "/")] = values
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_arrays_are_split_class_by_class(tmp_path, prepare, kind):
+    images, labels = arrays()
+    save(kind, tmp_path / "a", images=images, labels=labels)
+    path = next(tmp_path.glob("a*"))
+    data = datasets.load(prepare(kind, path=str(path), test_fraction=0.25, seed=4))
+    kept, held = stratified(torch.from_numpy(labels), 0.25, 4, "split", "mine")
+    for split, indices in ((data.train, kept), (data.test, held)):
+        np.testing.assert_array_equal(split.images.numpy(), images[indices].transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(split.labels.numpy(), labels[indices])
+    assert data.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_medmnists_layout(tmp_path, prepare, kind, grey):
+    """train_, val_ and test_ images, 28 x 28 grey or 28 x 28 x 3, and labels (n, 1); the validation images are left out."""
+    content = {}
+    for seed, (part, count) in enumerate((("train", 30), ("val", 9), ("test", 12))):
+        images, labels = arrays(count, (28, 28) if grey else (28, 28, 3), seed=seed)
+        content |= {f"{part}_images": images, f"{part}_labels": labels.reshape(-1, 1).astype(np.uint8)}
+    save(kind, tmp_path / "med.npz", **content)
+    data = datasets.load(prepare(kind, path=str(tmp_path / "med.npz"), classes=["x", "y", "z"]))
+    for split, part in ((data.train, "train"), (data.test, "test")):
+        images = content[f"{part}_images"]
+        expected = images[:, None] if grey else images.transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(split.images.numpy(), expected)
+        np.testing.assert_array_equal(split.labels.numpy(), content[f"{part}_labels"].ravel())
+    assert data.classes == ("x", "y", "z")
+
+
+def test_groups_and_given_names(tmp_path, prepare):
+    first, second = arrays(30, (3, 9, 9), seed=1), arrays(12, (3, 9, 9), seed=2)
+    save("hdf5", tmp_path / "a.h5", train__images=first[0], train__labels=first[1], my__x=second[0], my__y=second[1])
+    data = datasets.load(prepare("hdf5", path=str(tmp_path / "a.h5"), test_images="my/x", test_labels="my/y"))
+    np.testing.assert_array_equal(data.train.images.numpy(), first[0])
+    np.testing.assert_array_equal(data.test.images.numpy(), second[0])
+
+
+def test_a_prepared_store_can_be_read_again(tmp_path, prepare):
+    first = datasets.load(prepare("digits", out=tmp_path / "first.h5", size=8))
+    second = datasets.load(prepare("hdf5", path=str(tmp_path / "first.h5")))
+    assert first.digest == second.digest
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_numbers_from_zero_to_one_become_bytes(tmp_path, prepare, dtype):
+    images, labels = arrays()
+    save("npz", tmp_path / "a.npz", images=(images / 255).astype(dtype), labels=labels)
+    data = datasets.load(prepare("npz", path=str(tmp_path / "a.npz"), test_fraction=0.5))
+    kept, _ = stratified(torch.from_numpy(labels), 0.5, 0, "split", "mine")
+    np.testing.assert_array_equal(data.train.images.numpy(), images[kept].transpose(0, 3, 1, 2))
+
+
+def test_small_integers_of_any_type_are_bytes(tmp_path, prepare):
+    images, labels = arrays(dtype=np.int32)
+    save("hdf5", tmp_path / "a.h5", images=images, labels=labels.astype(np.uint16))
+    data = datasets.load(prepare("hdf5", path=str(tmp_path / "a.h5"), test_fraction=0.5))
+    assert set(data.train.images.flatten().tolist()) <= set(images.flatten().tolist()) and data.train.images.max() > 200
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("NHWC", (3, 3, 3)), ("NCHW", (3, 3, 3)), ("NCHW", (2, 5, 5)), ("NHWC", (5, 5, 4))])
+def test_a_layout_can_be_given(tmp_path, prepare, layout, shape):
+    images, labels = arrays(shape=shape)
+    save("npz", tmp_path / "a.npz", images=images, labels=labels)
+    data = datasets.load(prepare("npz", path=str(tmp_path / "a.npz"), layout=layout, test_fraction=0.5))
+    kept, _ = stratified(torch.from_numpy(labels), 0.5, 0, "split", "mine")
+    expected = images[kept] if layout == "NCHW" else images[kept].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(data.train.images.numpy(), expected)
+
+
+def test_blocks_do_not_change_what_is_read(tmp_path, prepare, monkeypatch):
+    images, labels = arrays(count=61)
+    save("npz", tmp_path / "a.npz", images=images, labels=labels)
+    whole = datasets.load(prepare("npz", out=tmp_path / "1.h5", path=str(tmp_path / "a.npz")))
+    monkeypatch.setattr("esp_core.datasets.arrays.BLOCK_BYTES", 7 * images[0].nbytes + 1)
+    monkeypatch.setattr("esp_core.datasets.arrays.LABELS", 5)
+    assert datasets.load(prepare("npz", out=tmp_path / "2.h5", path=str(tmp_path / "a.npz"))).digest == whole.digest
+
+
+BAD_ARRAYS = [
+    (
+        {"labels": np.r_[np.arange(59) % 3, -1]},
+        "{a}: images: class 0 has no image, the next label is -1; number the classes from 0 without gaps",
+    ),
+    ({"labels": np.arange(60) % 3 * 2}, "{a}: images: class 1 has no image, the next label is 2; number the classes from 0 without gaps"),
+    (
+        {"labels": np.r_[np.arange(59) % 3, 3], "options": {"classes": ["x", "y", "z"]}},
+        "{a}: images: image 59 has label 3, but there are 3 classes, 0 to 2; correct the label or name the missing classes",
+    ),
+    ({"options": {"classes": ["w", "x", "y", "z"]}}, "{a}: images: class z has no training image; add some or remove the class"),
+    ({"labels": np.zeros((60, 14), int)}, "{a}: labels is int64 of shape (60, 14); one whole number for each image is needed"),
+    ({"labels": np.zeros(60)}, "{a}: labels is float64 of shape (60,); one whole number for each image is needed"),
+    ({"labels": np.arange(59) % 3}, "{a}: images has shape (60, 9, 9, 3), labels (59,); their first sizes must agree"),
+    ({"images": np.zeros((60, 9), np.uint8)}, "{a}: images: shape (60, 9); (N, H, W), (N, H, W, C) or (N, C, H, W) is needed"),
+    (
+        {"images": np.zeros((60, 28, 28, 28), np.uint8)},
+        "{a}: images: shape (60, 28, 28, 28) does not tell where the channels are; set options.layout to NHWC or NCHW",
+    ),
+    ({"options": {"layout": "CHW"}}, "options.layout is 'CHW'; use NHWC or NCHW"),
+    ({"images": arrays(shape=(8, 9, 3))[0]}, "{a}: images: images are 8 x 9; only square ones can be condensed, so crop or resize them"),
+    (
+        {"images": np.full((60, 9, 9), 1.5)},
+        "{a}: images: values are float64 from 1.5 to 1.5; uint8, or floating-point numbers in [0, 1], are needed",
+    ),
+    (
+        {"images": np.full((60, 9, 9), np.nan)},
+        "{a}: images: values are float64 from nan to nan; uint8, or floating-point numbers in [0, 1], are needed",
+    ),
+    (
+        {"images": np.full((60, 9, 9), -3)},
+        "{a}: images: values are int64 from -3 to -3; uint8, or floating-point numbers in [0, 1], are needed",
+    ),
+    (
+        {"images": np.zeros((60, 9, 9), bool)},
+        "{a}: images: values are bool and no numbers; uint8, or floating-point numbers in [0, 1], are needed",
+    ),
+    ({"images": np.zeros((60, 9, 9), np.uint8)}, "{a}: images: channel 0 has one value in every training image; leave that channel out"),
+    ({"images": np.zeros((0, 9, 9), np.uint8)}, "{a}: images has shape (0, 9, 9), labels (60,); there are no images in it"),
+    ({"options": {"images": "x"}}, "{a}: options.images and options.labels go together; give both"),
+    ({"options": {"images": "x", "labels": "labels"}}, "{a}: has no array x, only images, labels; correct the options"),
+    ({"options": {"test_images": "x", "test_labels": "y"}}, "{a}: has no array x, only images, labels; correct the options"),
+]
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+@pytest.mark.parametrize(("content", "line"), BAD_ARRAYS)
+def test_bad_arrays(tmp_path, prepare, line_of, kind, content, line):
+    images, labels = arrays()
+    save(kind, tmp_path / "a.npz", images=content.get("images", images), labels=content.get("labels", labels))
+    path = str(tmp_path / "a.npz")
+    refused(prepare, line_of, tmp_path, kind, line.format(a=path), path=path, **content.get("options", {}))
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_arrays_under_other_names(tmp_path, prepare, line_of, kind):
+    save(kind, tmp_path / "a.npz", x=np.zeros(3), y=np.zeros(3))
+    line = f"{tmp_path}/a.npz: holds x, y; name the arrays in options.images and options.labels"
+    refused(prepare, line_of, tmp_path, kind, line, path=str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-300], lambda data: b"hello", lambda data: b""])
+def test_a_damaged_file(tmp_path, prepare, line_of, kind, damage):
+    images, labels = arrays()
+    path = tmp_path / "a.npz"
+    save(kind, path, images=images, labels=labels)
+    path.write_bytes(damage(path.read_bytes()))
+    line = line_of(prepare, kind, path=str(path))
+    assert line.startswith(f"{path}: damaged, cut short or not an ") and line.endswith("); make it again")
+    assert left_in(tmp_path / "out") == []
+
+
+def test_a_changed_byte_in_an_npz_is_found(tmp_path, prepare, line_of):
+    images, labels = arrays()
+    path = tmp_path / "a.npz"
+    np.savez(path, labels=labels, images=images)
+    data = bytearray(path.read_bytes())
+    data[-3000] ^= 1
+    path.write_bytes(data)
+    assert line_of(prepare, "npz", path=str(path)).startswith(f"{path}: damaged, cut short or not an .npz file (Bad CRC-32")
+    assert left_in(tmp_path / "out") == []
+
+
+def test_an_array_that_ends_early(tmp_path, prepare, line_of):
+    images, labels = arrays()
+    np.savez(tmp_path / "good.npz", images=images, labels=labels)
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(tmp_path / "good.npz") as good, zipfile.ZipFile(path, "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name)[: -5 if name == "images.npy" else None])
+    line = f"{path}: damaged, cut short or not an .npz file (images ends early); make it again"
+    refused(prepare, line_of, tmp_path, "npz", line, path=str(path))
+
+
+def test_pickled_objects_are_not_loaded(tmp_path, prepare, line_of):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    objects = np.empty(3, object)
+    objects[:] = [Trap(), Trap(), Trap()]
+    np.savez(tmp_path / "a.npz", images=objects, labels=np.zeros(3, int))
+    line = f"{tmp_path}/a.npz: images holds pickled objects, which are not read for safety; save a plain array of numbers"
+    refused(prepare, line_of, tmp_path, "npz", line, path=str(tmp_path / "a.npz"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_fortran_order_is_named(tmp_path, prepare, line_of):
+    images, labels = arrays()
+    np.savez(tmp_path / "a.npz", images=np.asfortranarray(images), labels=labels)
+    line = f"{tmp_path}/a.npz: images is in Fortran order; save numpy.ascontiguousarray of it"
+    refused(prepare, line_of, tmp_path, "npz", line, path=str(tmp_path / "a.npz"))
+
+
+# torchvision's classes.
+
+
+def write_idx(path, values):
+    """The format of MNIST's files: two zeros, type 8, the number of axes, their sizes as big-endian 32-bit, the bytes."""
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header + values.astype(np.uint8).tobytes())
+    path.with_suffix(".gz").write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
+
+
+def test_a_torchvision_class_with_a_train_switch(tmp_path, prepare):
+    raw, written = tmp_path / "FashionMNIST" / "raw", {}
+    for part, count in (("train", 20), ("t10k", 10)):
+        written[part] = arrays(count, (28, 28), classes=10, seed=count)
+        write_idx(raw / f"{part}-images-idx3-ubyte", written[part][0])
+        write_idx(raw / f"{part}-labels-idx1-ubyte", written[part][1])
+    data = datasets.load(prepare("torchvision_class", name="FashionMNIST", arguments={"root": str(tmp_path)}))
+    for split, part in ((data.train, "train"), (data.test, "t10k")):
+        np.testing.assert_array_equal(split.images[:, 0].numpy(), written[part][0])
+        np.testing.assert_array_equal(split.labels.numpy(), written[part][1])
+    assert data.classes[0] == "T-shirt/top" and data.shape == (1, 28, 28)
+
+
+def test_a_torchvision_class_in_one_part(tmp_path, prepare):
+    """FakeData draws image i with the seed i, the same at every reading."""
+    arguments = {"size": 40, "image_size": [3, 12, 12], "num_classes": 2}
+    data = datasets.load(prepare("torchvision_class", name="FakeData", arguments=arguments, size=6, mode="L"))
+    assert (len(data.train), len(data.test), data.shape) == (32, 8, (1, 6, 6))
+    assert data.classes == ("0", "1")
+
+
+def test_a_torchvision_class_with_given_parts(tmp_path, prepare):
+    """FakeData(i + offset) is image i of FakeData(offset): the two parts overlap by ten images."""
+    options = {"train": {"random_offset": 0, "size": 30}, "test": {"random_offset": 20, "size": 20}}
+    data = datasets.load(prepare("torchvision_class", name="FakeData", arguments={"image_size": [3, 8, 8], "num_classes": 2}, **options))
+    assert (len(data.train), len(data.test)) == (30, 20)
+    assert_close(data.train.images[20:], data.test.images[:10], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"name": "FashionMINST"}, "options.name: torchvision.datasets has no dataset class FashionMINST; its names are in torchvision's"),
+        ({"name": "utils"}, "options.name: torchvision.datasets has no dataset class utils; "),
+        (
+            {"name": "FashionMNIST", "arguments": {"root": "/nowhere"}},
+            "torchvision's FashionMNIST with {'root': '/nowhere', 'train': True}: Data",
+        ),
+        (
+            {"name": "FakeData", "arguments": {"sise": 3}},
+            "torchvision's FakeData with {'sise': 3}: FakeData.__init__() got an unexpected keyword",
+        ),
+        ({"name": "FakeData", "train": {}}, "options.train and options.test go together; give both"),
+        (
+            {"name": "FakeData", "train": {"size": 9}, "test": {"size": 9}, "test_fraction": 0.1},
+            "dataset mine: options.test_fraction has no meaning, since torchvision's FakeData holds test images; remove it",
+        ),
+    ],
+)
+def test_torchvision_mistakes(tmp_path, prepare, line_of, options, line):
+    assert line_of(prepare, "torchvision_class", **options).startswith(line)
+    assert left_in(tmp_path) == []
+
+
+def test_targets_that_are_no_classes(tmp_path, prepare, line_of, monkeypatch):
+    from torchvision.datasets import FakeData
+
+    monkeypatch.setattr(FakeData, "__getitem__", lambda self, index: (Image.new("L", (8, 8)), {"boxes": []}))
+    line = "torchvision's FakeData: its targets are not one whole number an image; only classification can be condensed"
+    refused(prepare, line_of, tmp_path, "torchvision_class", line, name="FakeData", arguments={"size": 9})
+    monkeypatch.setattr(FakeData, "__getitem__", lambda self, index: (torch.zeros(3), index % 2))
+    line = "torchvision's FakeData: item 0 is a Tensor, not a picture; use the npz or hdf5 kind for arrays"
+    refused(prepare, line_of, tmp_path, "torchvision_class", line, name="FakeData", arguments={"size": 9})

@@ -1,0 +1,251 @@
+"""Studies: what the paper's and the demo's ask for, how recipes are resolved, and what every job's spec holds."""
+
+import copy
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from esp_core import methods, specs
+from esp_core.errors import UserError
+from esp_core.study import Study, load
+
+ROOT = Path(__file__).resolve().parent.parent
+DSA = "color_crop_cutout_flip_scale_rotate"
+NO_FLIP = "color_crop_cutout_scale_rotate"
+
+SMALL = {
+    "study": "small",
+    "datasets": {"digits": {"ipc": [1, 10]}, "cifar10": {"ipc": [1]}},
+    "distill_network": {"name": "convnet3", "width": 8},
+    "experts": {"count": 4, "shard": 2},
+    "methods": {"random": {}, "dm": None, "esp": {}, "full": {}},
+}
+
+
+def small(**changes):
+    return Study({**copy.deepcopy(SMALL), **changes})
+
+
+def spec(study, *job):
+    return specs.spec(study, *job)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load(ROOT / "config" / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def published():
+    with (ROOT / "config" / "published.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_papers_study_has_the_cells_and_networks_that_the_paper_prints(paper, published):
+    cells = {(row["dataset"], int(row["ipc"])) for row in published if row["table"] == "1" and row["ipc"] != "0"}
+    assert set(paper.cells) == cells and len(cells) == 10
+    assert set(paper.networks) == {row["architecture"] for row in published}
+    assert {spec(paper, "manifest", dataset)["total"] for dataset in paper.datasets} == {1000}
+    assert spec(paper, "evaluate", "svhn", "50", "esp", "resnet10")["seeds"] == 5
+
+
+def test_scope_paper_measures_what_the_authors_ran_and_everything_measures_all(paper):
+    ours = {(dataset, ipc, "esp", "convnet3") for dataset, ipc in paper.cells}
+    across = {(d, i, "esp", n) for d in ("svhn", "cifar10") for i in (1, 10, 50) for n in ("resnet10", "densenet121")}
+    across |= {("cifar10", i, "esp", "efficientnetv2s") for i in (1, 10, 50)}
+    ablation = {("cifar10", i, m, "convnet3") for i in (1, 10, 50) for m in ("esp_proj", "esp_dm")}
+    assert set(paper.rows()) == ours | across | ablation
+    everything = Study({**paper.config, "scope": "everything"})
+    assert set(paper.rows()) < set(everything.rows())
+    assert ("tinyimagenet", 10, "herding", "convnet3") in everything.rows()
+    assert ("svhn", 0, "full", "densenet121") in everything.rows()
+
+
+def test_the_demo_evaluates_every_method_in_every_cell():
+    demo = load(ROOT / "config" / "demo.yaml")
+    distilled = {name for name in demo.methods if name != "full"}
+    rows = {("digits", ipc, name, "convnet3") for ipc in (1, 10) for name in distilled} | {("digits", 0, "full", "convnet3")}
+    assert set(demo.rows()) == rows
+    assert {"random", "herding", "dm", "kfs", "esp", "esp_proj", "esp_dm"} == distilled
+
+
+def test_recipes_resolve_in_order_base_its_cells_study_study_cells(monkeypatch):
+    layers = {"defaults": methods._file("recipes.yaml")["defaults"]}
+    base = {"parametrisation": {"kind": "pixels"}, "iterations": 1, "real_batch": 1, "synthetic_batch": 1, "micro_batch": 1}
+    cells = {"digits/1": {"real_batch": 2, "synthetic_batch": 2, "micro_batch": 2}}
+    layers["recipes"] = {"mine": {**base, "cells": cells}}
+    monkeypatch.setattr(methods, "_file", lambda name: layers)
+    own = {"mine": {"synthetic_batch": 3, "micro_batch": 3, "cells": {"digits/1": {"micro_batch": 4}}}}
+    found = methods.recipe("mine", "digits", 1, custom=own)
+    assert [found[k] for k in ("iterations", "real_batch", "synthetic_batch", "micro_batch")] == [1, 2, 3, 4]
+    elsewhere = methods.recipe("mine", "digits", 10, custom=own)
+    assert [elsewhere[k] for k in ("iterations", "real_batch", "synthetic_batch", "micro_batch")] == [1, 1, 3, 3]
+
+
+def test_a_section_merges_key_by_key_until_its_kind_changes():
+    recipe = methods.recipe("esp", custom={"esp": {"parametrisation": {"width": 3}, "teacher": {"kind": "random"}}})
+    assert recipe["parametrisation"] == {**methods.recipe("esp")["parametrisation"], "width": 3}
+    assert recipe["teacher"] == {"kind": "random"}
+
+
+@pytest.fixture
+def composed():
+    """A method of the user's over another of the study, and one over a named recipe."""
+    return {
+        "esp": {"iterations": 7, "objectives": {"projection": {"weight": 0.5}}},
+        "esp_proj": {},
+        "slow": {"base": "esp", "title": "Slow", "iterations": 99},
+        "pixels": {"base": "slow", "parametrisation": {"kind": "pixels"}, "optimiser": {"kind": "sgd", "lr_pixels": 2.0}},
+    }
+
+
+def test_a_composed_method_takes_over_what_its_base_is_in_this_study(composed):
+    study = small(methods=composed)
+    slow, proj = study.recipe("digits", 1, "slow"), study.recipe("digits", 1, "esp_proj")
+    assert slow == {**study.recipe("digits", 1, "esp"), "iterations": 99}
+    assert proj["iterations"] == 7 and proj["objectives"] == {"projection": {"weight": 0.5, "norm": "l1", "form": "residual"}}
+    assert study.recipe("digits", 1, "pixels")["optimiser"] == {"kind": "sgd", "lr_pixels": 2.0, "momentum": 0.5, "decay": "constant"}
+
+
+def test_a_composed_method_stands_in_the_table_under_its_title(composed):
+    table = spec(small(methods=composed), "tables", "1")
+    assert table["methods"] == ["esp", "esp_proj", "slow", "pixels"] == table["measured"]
+    assert table["titles"] == {"slow": "Slow"}
+
+
+def test_a_circle_of_bases_is_refused():
+    with pytest.raises(UserError, match=r"methods\.a\.base: goes in a circle, a > b > a"):
+        small(methods={"a": {"base": "b"}, "b": {"base": "a"}})
+
+
+@pytest.mark.parametrize(("dataset", "strategy"), [("digits", NO_FLIP), ("cifar10", DSA)])
+def test_digits_are_never_mirrored_and_the_spec_says_so(dataset, strategy):
+    study = small()
+    assert spec(study, "experts", dataset, "0")["training"]["augment"] == strategy
+    assert spec(study, "distill", dataset, "1", "esp")["recipe"]["augment"] == strategy
+    assert spec(study, "evaluate", dataset, "1", "esp", "convnet3")["protocol"]["augment"] == strategy
+
+
+def test_flip_and_a_strategy_written_out_are_taken_as_they_are():
+    study = small(datasets={"digits": {"ipc": [1], "flip": True}}, methods={"dm": {"augment": "flip"}})
+    assert spec(study, "experts", "digits", "0")["training"]["augment"] == DSA
+    assert small(methods={"dm": {"augment": "flip"}}).recipe("digits", 1, "dm")["augment"] == "flip"
+
+
+def test_more_experts_are_new_shards_and_the_old_ones_stay():
+    few, many = small(), small(experts={"count": 7, "shard": 2})
+    assert [spec(many, "experts", "digits", s) for s in "01"] == [spec(few, "experts", "digits", s) for s in "01"]
+    assert [spec(many, "experts", "digits", s)["first"] for s in "0123"] == [0, 2, 4, 6]
+    assert [spec(many, "experts", "digits", s)["count"] for s in "0123"] == [2, 2, 2, 1]
+
+
+def test_only_methods_that_use_experts_depend_on_their_number():
+    few, many = (
+        small(methods={"herding": {}, "dm": {}, "esp": {}}),
+        small(methods={"herding": {}, "dm": {}, "esp": {}}, experts={"count": 6}),
+    )
+    differing = {m for m in ("herding", "dm", "esp") if spec(few, "distill", "digits", "1", m) != spec(many, "distill", "digits", "1", m)}
+    assert differing == {"herding", "esp"}
+    assert spec(few, "distill", "digits", "1", "dm")["experts"] is None
+
+
+def test_two_values_that_change_places_are_another_spec():
+    one = small(methods={"kfs": {"optimiser": {"lr_codes": 0.1, "lr_decoders": 0.01}}})
+    two = small(methods={"kfs": {"optimiser": {"lr_codes": 0.01, "lr_decoders": 0.1}}})
+    assert spec(one, "distill", "digits", "1", "kfs") != spec(two, "distill", "digits", "1", "kfs")
+
+
+def test_one_cells_setting_changes_that_cells_spec_only():
+    before, after = small(), small(methods={**SMALL["methods"], "esp": {"cells": {"digits/10": {"iterations": 3}}}})
+    jobs = [job for job in before.jobs() if spec(before, *job) != spec(after, *job)]
+    assert jobs == [("distill", "digits", "10", "esp")]
+
+
+def test_settings_of_one_dataset_lie_over_the_studys():
+    datasets = {
+        "digits": {
+            "ipc": [1],
+            "experts": {"lr": 0.5},
+            "distill_network": {"width": 16},
+            "evaluation": {"epochs": 2, "full": {"epochs": 3}},
+        },
+        "cifar10": {"ipc": [1]},
+    }
+    study = small(datasets=datasets, evaluation={"seeds": 2, "epochs": 9})
+    assert [spec(study, "experts", d, "0")["training"]["lr"] for d in datasets] == [0.5, 0.01]
+    assert [spec(study, "distill", d, "1", "esp")["network"]["width"] for d in datasets] == [16, 8]
+    assert [spec(study, "evaluate", d, "1", "esp", "convnet3")["protocol"]["epochs"] for d in datasets] == [2, 9]
+    assert [spec(study, "evaluate", d, "0", "full", "convnet3")["protocol"]["epochs"] for d in datasets] == [3, 9]
+    assert {spec(study, "evaluate", d, "0", "full", "convnet3")["seeds"] for d in datasets} == {2}
+
+
+def test_networks_as_a_list_share_the_distillations_settings_and_as_a_mapping_have_their_own():
+    listed = small(networks=["convnet3", "resnet10"])
+    assert listed.network("digits", "convnet3") == {"name": "convnet3", "width": 8}
+    assert listed.network("digits", "resnet10") == {"name": "resnet10"}
+    assert small(networks={"convnet3": {"width": 64}}).network("digits", "convnet3") == {"name": "convnet3", "width": 64}
+    assert spec(listed, "tables", "1")["networks"] == ["convnet3"]
+    assert spec(listed, "tables", "2")["networks"] == ["convnet3", "resnet10"]
+
+
+def test_idc_as_the_protocol_brings_its_own_numbers():
+    protocol = spec(small(evaluation={"protocol": "idc", "lr": 0.5}), "evaluate", "digits", "1", "esp", "convnet3")["protocol"]
+    assert (protocol["name"], protocol["batch"], protocol["cutmix"], protocol["lr"]) == ("idc", 64, 0.5, 0.5)
+
+
+def test_code_digests_name_what_a_job_runs():
+    study = small(methods={"esp": {}, "esp_dm": {}, "full": {}})
+    named = {job: set(specs._modules(study, *job)) for job in study.jobs()}
+    distill = {"esp_core.distill", "esp_core.networks.convnet3", "esp_core.parametrisations.latent", "esp_core.teachers.experts"}
+    assert named["distill", "digits", "1", "esp_dm"] == distill | {"esp_core.objectives.distribution"}
+    assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
+    assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.evaluate", "esp_core.networks.convnet3"}
+    assert named["prepare", "digits"] == {"esp_core.prepare", "esp_core.datasets.digits"}
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "esp_core.study", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_command_lists_jobs_and_prints_the_spec_of_one():
+    jobs = run("config/demo.yaml").stdout.splitlines()
+    assert jobs[0] == "prepare digits" and "distill digits 1 esp" in jobs and "tables 1" in jobs
+    printed = json.loads(run("config/demo.yaml", *"distill digits 1 esp".split()).stdout)
+    assert printed == spec(load(ROOT / "config" / "demo.yaml"), "distill", "digits", "1", "esp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("distil digits 1 esp", "error: distil: unknown stage; did you mean distill?"),
+        ("distill digits 1", "error: distill: takes dataset ipc method, got digits 1"),
+        ("distill digit 1 esp", "error: distill: dataset digit is unknown; did you mean digits? allowed: digits"),
+        ("distill digits 7 esp", "error: distill: ipc 7 is unknown; allowed: 1, 10"),
+        ("distill digits 1 full", "error: distill: method full is unknown; allowed: random"),
+        ("experts digits 9", "error: experts: shard 9 is unknown; allowed: 0, 1"),
+    ],
+)
+def test_a_job_that_the_study_does_not_have_is_one_line(arguments, line):
+    done = run("config/demo.yaml", *arguments.split())
+    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "line"), [("[1", "no YAML"), ("- a", "a config is a mapping"), (None, "No such file or directory")])
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
+    path = tmp_path / "study.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=line) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_snakefile_loads_brings_no_heavy_package():
+    heavy = "torch numpy pandas h5py scipy matplotlib kornia"
+    code = f"import sys, esp_core.specs, esp_core.study; print(*set('{heavy}'.split()) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

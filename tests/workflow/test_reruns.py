@@ -1,0 +1,130 @@
+"""What runs again after a change, and what does not: a dry run after each, on a study that was run to its end once."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+DM = {f"distill digits {ipc} dm" for ipc in (1, 2)} | {f"evaluate digits {ipc} dm convnet3" for ipc in (1, 2)}
+ESP = {job.replace(" dm", " esp") for job in DM}
+END = {"tabulate 1", "draw_grid grid-digits"}
+SHARDS = {"train_experts digits 000", "train_experts digits 001"}
+
+
+def test_a_second_run_has_nothing_to_do(repository):
+    assert "Nothing to be done" in repository.run()
+
+
+def test_a_comment_a_docstring_or_a_new_date_in_any_module_runs_nothing(repository):
+    for path in (repository.folder / "esp_core").rglob("*.py"):
+        path.write_text("# A comment.\n\n" + path.read_text() + "\n\n# Another.\n")
+    for path in (repository.folder / "workflow").rglob("*.smk"):
+        path.touch()
+    repository.config_file.touch()
+    assert repository.planned() == set()
+
+
+def test_one_cells_setting_runs_that_cell_and_the_tables(repository):
+    config = repository.config
+    config["methods"]["dm"]["cells"] = {"digits/2": {"iterations": 4}}
+    repository.save(config)
+    assert repository.planned() == {"distill digits 2 dm", "evaluate digits 2 dm convnet3"} | END
+
+
+def test_an_edited_objective_runs_the_methods_that_use_it_and_nothing_upstream(repository):
+    repository.append("esp_core.objectives.projection", "\nUSED = 1\n")
+    assert repository.planned() == ESP | END
+
+
+def test_an_edited_teacher_runs_its_methods(repository):
+    repository.append("esp_core.teachers.random", "\nUSED = 1\n")
+    assert repository.planned() == DM | END
+
+
+def test_an_edited_table_module_runs_the_tables_only(repository):
+    repository.append("esp_core.tables", "\nUSED = 1\n")
+    assert repository.planned() == {"tabulate 1"}
+
+
+def test_an_edited_network_runs_all_that_trains_it_but_not_the_data(repository):
+    repository.append("esp_core.networks.convnet3", "\nUSED = 1\n")
+    assert repository.planned() == SHARDS | {"list_experts digits"} | DM | ESP | END
+
+
+def test_an_edited_reader_runs_everything_that_reads_its_data(repository):
+    repository.append("esp_core.datasets.digits", "\nUSED = 1\n")
+    assert repository.planned() == {"prepare digits"} | SHARDS | {"list_experts digits"} | DM | ESP | END
+
+
+@pytest.mark.parametrize("module", ["progress", "errors", "study", "checks", "schema", "specs"])
+def test_a_module_that_only_speaks_or_plans_runs_nothing(repository, module):
+    repository.append(f"esp_core.{module}", "\nUSED = 1\n")
+    assert repository.planned() == set()
+
+
+def test_more_experts_train_new_shards_only(repository):
+    config = repository.config
+    config["experts"]["count"] = 3
+    repository.save(config)
+    assert repository.planned() == {"train_experts digits 002", "list_experts digits"} | ESP | END
+
+
+def test_two_values_that_change_places_are_noticed(repository):
+    config = repository.config
+    config["methods"]["esp"]["optimiser"] = {"lr_codes": 0.01, "lr_decoders": 0.1}
+    repository.save(config)
+    assert repository.planned() == ESP | END
+
+
+def test_the_order_of_the_config_is_not_a_change(repository):
+    config = repository.config
+    config["experts"] = dict(reversed(config["experts"].items()))
+    repository.save(dict(reversed(config.items())))
+    assert repository.planned() == set()
+
+
+def test_the_evaluations_settings_run_the_evaluations_and_the_tables(repository):
+    config = repository.config
+    config["evaluation"]["epochs"] = 3
+    repository.save(config)
+    assert repository.planned() == {job for job in DM | ESP if job.startswith("evaluate")} | {"tabulate 1"}
+
+
+def test_one_deleted_csv_runs_that_evaluation_and_the_table(repository):
+    (repository.folder / "results/tiny/evaluated/digits/ipc-1/dm/convnet3.csv").unlink()
+    assert repository.planned() == {"evaluate digits 1 dm convnet3", "tabulate 1"}
+
+
+def test_one_deleted_condensed_set_is_made_again(repository):
+    (repository.folder / "results/tiny/distilled/digits/ipc-1/dm.safetensors").unlink()
+    assert repository.planned() == {"distill digits 1 dm", "evaluate digits 1 dm convnet3"} | END
+
+
+def test_a_new_method_runs_alone(repository):
+    config = repository.config
+    config["methods"]["mine"] = {"base": "dm", "iterations": 2}
+    repository.save(config)
+    new = {job.replace(" dm", " mine") for job in DM}
+    assert repository.planned() == new | END
+
+
+def test_a_killed_run_goes_on_with_the_same_command(repository):
+    row = repository.folder / "results/tiny/evaluated/digits/ipc-1/dm/convnet3.csv"
+    before = [line.split(",")[:6] for line in row.read_text().splitlines()]
+    row.unlink()
+    log = repository.folder / "results/tiny/logs/evaluate/digits/ipc-1/dm/convnet3.log"
+    log.unlink()
+    run = subprocess.Popen(repository.command(), cwd=repository.folder, env=repository.environment, start_new_session=True)
+    while not log.exists() and run.poll() is None:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not row.exists()
+    assert "Directory cannot be locked" in repository.run(check=False)
+    unlock = [*repository.command()[:1], "workflow/scripts/unlock.py", *repository.command()[3:]]
+    subprocess.run(unlock, cwd=repository.folder, env=repository.environment, check=True)
+    repository.run()
+    assert [line.split(",")[:6] for line in row.read_text().splitlines()] == before
+    assert "Nothing to be done" in repository.run()
