@@ -40,13 +40,17 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a UserError that names `path`, since a failed write names no file."""
+    """Turn a full, read-only or forbidden disk into a UserError that names `path`, since a failed write names no file.
+
+    A file that lies elsewhere, such as one that is read meanwhile, is named itself.
+    """
     try:
         yield
     except OSError as error:
         if (advice := advice_for(error)) is None:
             raise
-        raise UserError(f"{path}: {advice}") from error
+        elsewhere = isinstance(error.filename, str) and Path(error.filename).parent != path.parent
+        raise UserError(f"{error.filename if elsewhere else path}: {advice}") from error
 
 
 def advice_for(error: OSError) -> str | None:

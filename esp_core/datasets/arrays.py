@@ -1,6 +1,7 @@
 """Images and labels that a user keeps as arrays in one file, read block by block. `npz` and `hdf5` bring the file format."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,17 +66,15 @@ def read(
     given = _find(container, file, (test_images, test_labels), TEST, "test_images")
     if found is None:
         raise UserError(f"{file}: holds {', '.join(container.names()) or 'nothing'}; name the arrays in options.images and options.labels")
-    where, form, array, targets = _pair(container, file, found, layout)
-    names = tuple(classes) if classes else numbered(targets, where)
-    check_labels(targets, len(names), where)
-    shape = form(np.zeros((1, *array.shape[1:]), np.uint8)).shape[1:]
+    whole = _pair(container, file, found, layout)
+    names = tuple(str(name) for name in classes) if classes else numbered(whole.labels, whole.where)
+    check_labels(whole.labels, len(names), whole.where)
     origin = {"from": str(file), "sha256": sha256(file), "arrays": [*found, *(given or ())]}
     if given:
         refuse_fraction(test_fraction, request, str(file))
-        return Source(shape, names, _part(where, form, array, targets), _part(*_pair(container, file, given, layout)), origin)
-    kept, held, facts = made_test_part(targets, test_fraction, request, names)
-    train, test = (_part(where, form, array, targets, indices) for indices in (kept, held))
-    return Source(shape, names, train, test, {**origin, **facts})
+        return Source(whole.shape, names, whole.part(), _pair(container, file, given, layout).part(), origin)
+    kept, held, facts = made_test_part(whole.labels, test_fraction, request, names)
+    return Source(whole.shape, names, whole.part(kept), whole.part(held), {**origin, **facts})
 
 
 def _find(
@@ -94,11 +93,37 @@ def _find(
     return images, labels
 
 
-Form = Callable[[NDArray[Any]], Images]
+@dataclass(frozen=True)
+class Pair:
+    """An array of images with its labels (N,); `axes` brings images to (n, C, H, W), `where` names them in messages."""
+
+    where: str
+    images: Array
+    labels: Labels
+    axes: Callable[[Images], Images]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.axes(np.zeros((1, *self.images.shape[1:]), np.uint8)).shape[1:]
+        return channels, height, width
+
+    def part(self, indices: NDArray[np.int64] | None = None) -> Part:
+        """The images at `indices`, or all, in their order in the file."""
+        chosen = np.ones(len(self.labels), bool) if indices is None else np.isin(np.arange(len(self.labels)), indices)
+        return Part(int(chosen.sum()), self._chunks(chosen), self.where)
+
+    def _chunks(self, chosen: NDArray[np.bool_]) -> Iterator[Chunk]:
+        row_bytes = self.images.dtype.itemsize * int(np.prod(self.images.shape[1:]))
+        start = 0
+        for block in self.images.blocks(max(1, BLOCK_BYTES // row_bytes)):
+            stop = start + len(block)
+            if (some := chosen[start:stop]).any():
+                yield Chunk(self.axes(_as_uint8(block[some], self.where)), self.labels[start:stop][some])
+            start = stop
 
 
-def _pair(container: Container, file: Path, names: tuple[str, str], layout: str | None) -> tuple[str, Form, Array, Labels]:
-    where = f"{file}: {names[0]}"
+def _pair(container: Container, file: Path, names: tuple[str, str], layout: str | None) -> Pair:
     images, labels = container.array(names[0]), container.array(names[1])
     if 0 in images.shape or 0 in labels.shape:
         raise UserError(f"{file}: {names[0]} has shape {images.shape}, {names[1]} {labels.shape}; there are no images in it")
@@ -109,24 +134,24 @@ def _pair(container: Container, file: Path, names: tuple[str, str], layout: str 
         raise UserError(f"{file}: {names[1]} is {labels.dtype} of shape {labels.shape}; one whole number for each image is needed")
     if not images.shape or images.shape[0] != len(targets):
         raise UserError(f"{file}: {names[0]} has shape {images.shape}, {names[1]} {labels.shape}; their first sizes must agree")
-    return where, _form(images, where, layout), images, targets.astype(np.int64)
+    where = f"{file}: {names[0]}"
+    return Pair(where, images, targets.astype(np.int64), _axes(images.shape, where, layout))
 
 
-def _form(images: Array, where: str, layout: str | None) -> Form:
-    """How blocks of `images` become uint8 (n, C, H, W)."""
-    shape = images.shape
+def _axes(shape: tuple[int, ...], where: str, layout: str | None) -> Callable[[Images], Images]:
+    """How images of `shape` become (n, C, H, W)."""
+    if layout not in (None, "NHWC", "NCHW"):
+        raise UserError(f"options.layout is {layout!r}; use NHWC or NCHW")
     if len(shape) == 3:
-        return lambda block: _as_uint8(block, where)[:, None]
+        return lambda images: images[:, None]
     if len(shape) != 4:
         raise UserError(f"{where}: shape {shape}; (N, H, W), (N, H, W, C) or (N, C, H, W) is needed")
     first, last = shape[1] in COLOURS, shape[3] in COLOURS
     if layout is None and first == last:
         raise UserError(f"{where}: shape {shape} does not tell where the channels are; set options.layout to NHWC or NCHW")
-    if layout not in (None, "NHWC", "NCHW"):
-        raise UserError(f"options.layout is {layout!r}; use NHWC or NCHW")
     if layout == "NCHW" or (layout is None and first):
-        return lambda block: _as_uint8(block, where)
-    return lambda block: np.ascontiguousarray(_as_uint8(block, where).transpose(0, 3, 1, 2))
+        return lambda images: images
+    return lambda images: images.transpose(0, 3, 1, 2)
 
 
 def _as_uint8(block: NDArray[Any], where: str) -> Images:
@@ -147,18 +172,3 @@ def numbered(labels: Labels, where: str) -> tuple[str, ...]:
         missing, next_label = int(gaps[0]), present[gaps[0]]
         raise UserError(f"{where}: class {missing} has no image, the next label is {next_label}; number the classes from 0 without gaps")
     return tuple(str(label) for label in present)
-
-
-def _part(where: str, form: Form, array: Array, labels: Labels, indices: NDArray[np.int64] | None = None) -> Part:
-    chosen = np.ones(len(labels), bool) if indices is None else np.isin(np.arange(len(labels)), indices)
-    return Part(int(chosen.sum()), _chunks(form, array, labels, chosen), where)
-
-
-def _chunks(form: Form, array: Array, labels: Labels, chosen: NDArray[np.bool_]) -> Iterator[Chunk]:
-    row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
-    start = 0
-    for block in array.blocks(max(1, BLOCK_BYTES // row_bytes)):
-        stop = start + len(block)
-        if (some := chosen[start:stop]).any():
-            yield Chunk(form(block[some]), labels[start:stop][some])
-        start = stop

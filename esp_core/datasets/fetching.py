@@ -3,6 +3,7 @@
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from ssl import SSLError
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -12,8 +13,9 @@ from esp_core.progress import Progress
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third … attempt
 TIMEOUT = 30.0
 BLOCK = 1_000_000
+MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
 _TRANSIENT_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
-_BROKEN_LINE = (URLError, HTTPException, ConnectionError, TimeoutError)
+_BROKEN_LINE = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)
 
 
 class NotServedError(UserError):
@@ -26,22 +28,21 @@ def fetch(url: str, path: Path) -> None:
     Raises NotServedError where the server refuses the file, UserError where it cannot be reached or the disk is full.
     """
     part = path.with_name(f"{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         for pause in (*PAUSES, None):
             try:
                 _transfer(url, part)
                 break
             except HTTPError as error:
                 if error.code not in _TRANSIENT_STATUS:
-                    raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; give a mirror, see ESP_MIRROR") from error
+                    raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; {MIRROR}") from error
                 problem: Exception = error
             except _BROKEN_LINE as error:
                 problem = error
             if pause is None:
                 raise UserError(
-                    f"{url}: {problem}, {len(PAUSES) + 1} attempts; run the same command again to go on where it stopped, "
-                    "or give a mirror, see ESP_MIRROR"
+                    f"{url}: {problem}, {len(PAUSES) + 1} attempts; run the same command again to go on where it stopped, or {MIRROR}"
                 ) from problem
             time.sleep(pause)
         part.replace(path)

@@ -33,13 +33,13 @@ def opened(request: Request) -> Official:
         raise UserError(f"dataset {request.dataset}: --files is missing; get the official files with python -m esp_core.download")
     try:
         facts = json.loads(request.files.read_text())
-        folder = request.files.parent / facts["folder"]
+        folder, members = request.files.parent / facts["folder"], facts["files"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{request.files}: missing or damaged; make it again with python -m esp_core.download") from error
     remedy = f"delete {request.files} and run python -m esp_core.download again"
     if not folder.is_dir():
         raise UserError(f"{folder}: missing; {remedy}")
-    for member in facts["files"]:
+    for member in members:
         verify(folder / member["name"], member["size"], member["sha256"], remedy)
     return Official(folder, facts)
 

@@ -78,7 +78,7 @@ def _built(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
     try:
         return factory(**arguments)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"torchvision's {name} with {arguments}: {reason}; correct options.arguments, which may hold download: true"
         ) from error
@@ -103,7 +103,10 @@ def _classes(dataset: Any, labels: Labels) -> tuple[str, ...]:
 
 
 def _image(dataset: Any, index: int, name: str) -> Image.Image:
-    image = dataset[index][0]
+    try:
+        image = dataset[index][0]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"torchvision's {name}: item {index} cannot be read ({error}); repair or remove it") from error
     if not isinstance(image, Image.Image):
         raise UserError(
             f"torchvision's {name}: item {index} is a {type(image).__name__}, not a picture; use the npz or hdf5 kind for arrays"

@@ -22,7 +22,8 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], check: Ca
     `remedy`, for a damaged archive, for a member that would leave its folder or is a link, and where nothing was wanted; nothing is
     left behind then.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     with naming(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         new = Path(temporary) / folder.name
         try:
@@ -58,8 +59,8 @@ def _zip_files(archive: Path, wanted: Callable[[str], bool], remedy: str) -> Ite
 
 
 def _tar_files(archive: Path, wanted: Callable[[str], bool], remedy: str) -> Iterator[tuple[str, IO[bytes]]]:
-    with archive.open("rb") as file:
-        mode: Literal["r:gz", "r:"] = "r:gz" if file.read(2) == b"\x1f\x8b" else "r:"
+    with archive.open("rb") as start:
+        mode: Literal["r:gz", "r:"] = "r:gz" if start.read(2) == b"\x1f\x8b" else "r:"
     with tarfile.open(archive, mode) as content:
         for info in content:
             _check(archive, info.name, remedy)

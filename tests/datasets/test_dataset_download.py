@@ -20,6 +20,7 @@ from esp_core.datasets.catalogue import ENTRIES, Archive, Member
 from esp_core.errors import UserError
 
 FOLDER = "cifar-100-binary"
+MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
 REMEDY = f"get {FOLDER}.tar.gz again from https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
@@ -172,7 +173,7 @@ def test_a_later_call_goes_on_after_giving_up(cifar, server, download, line_of):
     line = line_of(download, "cifar100")
     assert line == (
         f"{server.url}/{FOLDER}.tar.gz: HTTP Error 503: Service Unavailable, 5 attempts; run the same command again to go on "
-        "where it stopped, or give a mirror, see ESP_MIRROR"
+        f"where it stopped, or {MIRROR}"
     )
     server.requests.clear()
     download("cifar100")
@@ -197,7 +198,7 @@ def test_a_part_that_is_longer_than_the_file_is_dropped(cifar, download, tmp_pat
 def test_a_missing_file_is_not_asked_for_twice(cifar, server, download, line_of, tmp_path):
     server.files.clear()
     line = line_of(download, "cifar100")
-    assert line == f"{server.url}/{FOLDER}.tar.gz: the server answers 404 Not Found; give a mirror, see ESP_MIRROR"
+    assert line == f"{server.url}/{FOLDER}.tar.gz: the server answers 404 Not Found; {MIRROR}"
     assert len(server.requests) == 1 and left_in(tmp_path / "downloads") == []
 
 

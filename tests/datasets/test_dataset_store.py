@@ -175,6 +175,16 @@ def test_a_failing_write_of_hdf5_is_one_line(tmp_path, monkeypatch, number, advi
     assert left_in(tmp_path) == []
 
 
+def test_a_file_that_may_not_be_read_names_itself(tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/photos/1.npz")
+
+    monkeypatch.setattr(store, "_fill_part", fail)
+    with pytest.raises(UserError) as raised:
+        store.write(tmp_path / "mine.h5", "mine", source(), {})
+    assert str(raised.value) == "/photos/1.npz: permission denied: choose a folder or file that you may use"
+
+
 def test_other_system_errors_are_not_swallowed(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, "input/output error")

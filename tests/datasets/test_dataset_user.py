@@ -27,7 +27,7 @@ def folders(tmp_path):
     root = tmp_path / "photos"
     for number, name in enumerate(("ant", "bee", "cat")):
         for i in range(10):
-            picture(root / name, f"{i}.png", (100 * number, 20 * i, 7))
+            picture(root / name, f"{i}.png", (100 * number, 20 * i, i))
     (root / "notes.txt").write_text("not an image")
     (root / ".cache").mkdir()
     return root
@@ -44,7 +44,7 @@ def test_folders_become_classes_and_are_split(folders, prepare):
     data = datasets.load(prepare("imagefolder", path=str(folders)))
     assert (data.classes, data.shape) == (("ant", "bee", "cat"), (3, 8, 8))
     assert torch.bincount(data.train.labels).tolist() == [8, 8, 8] and torch.bincount(data.test.labels).tolist() == [2, 2, 2]
-    assert colours(data.train) | colours(data.test) == {(c, 100 * c, 20 * i, 7) for c in range(3) for i in range(10)}
+    assert colours(data.train) | colours(data.test) == {(c, 100 * c, 20 * i, i) for c in range(3) for i in range(10)}
     assert colours(data.train).isdisjoint(colours(data.test))
 
 
@@ -62,7 +62,7 @@ def test_a_given_test_part_is_taken(tmp_path, prepare, name):
     root = tmp_path / "photos"
     for label in ("a", "b"):
         for i in range(3):
-            picture(root / "train" / label / "deeper", f"{i}.png", (i, i, 200))
+            picture(root / "train" / label / "deeper", f"{i}.png", (i, i, i))
         picture(root / name / label, "9.PNG", (9, 9, 9))
     data = datasets.load(prepare("imagefolder", path=str(root)))
     assert len(data.train) == 6 and colours(data.test) == {(0, 9, 9, 9), (1, 9, 9, 9)}
@@ -142,7 +142,7 @@ def test_sixteen_bits_are_not_squeezed_into_eight(folders, prepare, line_of, tmp
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:60], lambda data: b"hello", lambda data: b"", lambda data: data[:50] + b"xx" + data[52:]]
+    "damage", [lambda data: data[:45], lambda data: b"hello", lambda data: b"", lambda data: data[:50] + b"xx" + data[52:]]
 )
 def test_a_damaged_image(folders, prepare, line_of, tmp_path, damage):
     path = folders / "cat" / "3.png"
@@ -485,6 +485,16 @@ def test_targets_that_are_no_classes(tmp_path, prepare, line_of, monkeypatch):
     monkeypatch.setattr(FakeData, "__getitem__", lambda self, index: (Image.new("L", (8, 8)), {"boxes": []}))
     line = "torchvision's FakeData: its targets are not one whole number an image; only classification can be condensed"
     refused(prepare, line_of, tmp_path, "torchvision_class", line, name="FakeData", arguments={"size": 9})
+
+    def torn(self, index):
+        if index == 5:
+            raise OSError("image file is truncated")
+        return Image.new("L", (8, 8)), index % 2
+
+    monkeypatch.setattr(FakeData, "__getitem__", torn)
+    monkeypatch.setattr(FakeData, "targets", [0, 1] * 10, raising=False)
+    line = "torchvision's FakeData: item 5 cannot be read (image file is truncated); repair or remove it"
+    refused(prepare, line_of, tmp_path, "torchvision_class", line, name="FakeData", arguments={"size": 20})
     monkeypatch.setattr(FakeData, "__getitem__", lambda self, index: (torch.zeros(3), index % 2))
     line = "torchvision's FakeData: item 0 is a Tensor, not a picture; use the npz or hdf5 kind for arrays"
     refused(prepare, line_of, tmp_path, "torchvision_class", line, name="FakeData", arguments={"size": 9})

@@ -1,0 +1,105 @@
+"""The real files: figures that others have published for them. Skipped where the files are not at hand (see `real_data`)."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from esp_core import datasets
+from esp_core.datasets.catalogue import ENTRIES
+
+ROOT = Path(__file__).resolve().parents[2]
+# Mean and std of the training images, and first labels of training and test.
+CIFAR = {
+    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784), (6, 3)),
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047), (19, 49)),
+}
+
+
+def per_class(split):
+    return set(torch.bincount(split.labels).tolist())
+
+
+@pytest.mark.parametrize("kind", CIFAR)
+def test_cifar(kind, real, download, prepare):
+    data = datasets.load(prepare(kind, download(kind, real(ENTRIES[kind].folder)), dataset=kind))
+    entry, (mean, std, first) = ENTRIES[kind], CIFAR[kind]
+    assert data.shape == entry.shape and len(data.classes) == entry.classes
+    torch.testing.assert_close(data.mean, torch.tensor(mean), rtol=0, atol=1e-8)
+    torch.testing.assert_close(data.std, torch.tensor(std), rtol=0, atol=1e-8)
+    assert per_class(data.train) == {entry.images_per_class} and per_class(data.test) == {1000 if kind == "cifar10" else 100}
+    assert (int(data.train.labels[0]), int(data.test.labels[0])) == first
+    normal = data.normalise(data.train.images[:5000])
+    assert normal.mean((0, 2, 3)).abs().max() < 0.05 and (normal.std((0, 2, 3)) - 1).abs().max() < 0.05
+
+
+def test_coarse_classes_of_cifar100_hold_five_fine_ones_each(real, download, prepare):
+    data = datasets.load(prepare("cifar100", download("cifar100", real("cifar-100-binary"))))
+    pairs = torch.unique(torch.stack([data.train.coarse, data.train.labels], 1), dim=0)
+    assert len(pairs) == 100 and torch.bincount(pairs[:, 0]).tolist() == [5] * 20
+    named = {data.coarse_classes[coarse]: set() for coarse, _ in pairs.tolist()}
+    for coarse, fine in pairs.tolist():
+        named[data.coarse_classes[coarse]].add(data.classes[fine])
+    assert named["trees"] == {"maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"}
+    assert named["people"] == {"baby", "boy", "girl", "man", "woman"}
+    assert named["flowers"] == {"orchid", "poppy", "rose", "sunflower", "tulip"}
+
+
+def test_the_tinyimagenet_sample(real, download, prepare):
+    data = datasets.load(prepare("tinyimagenet", download("tinyimagenet", real("tiny-imagenet-200")), sample=True))
+    assert (
+        data.shape == (3, 64, 64) and len(data.classes) == 200 and data.classes[:3] == ("goldfish", "European fire salamander", "bullfrog")
+    )
+    assert per_class(data.train) == {20} and per_class(data.test) == {5}
+    grey = (data.train.images[:, 0] == data.train.images[:, 1]).flatten(1).all(1) & (
+        data.train.images[:, 0] == data.train.images[:, 2]
+    ).flatten(1).all(1)
+    assert 0 < grey.sum() < 400
+    assert data.train.images[grey].float().std((1, 2, 3)).min() > 0
+
+
+def test_a_sample_is_not_taken_for_the_whole(real, download, prepare, line_of):
+    files = download("tinyimagenet", real("tiny-imagenet-200"))
+    assert "has 20 train images where the official set has 500" in line_of(prepare, "tinyimagenet", files)
+
+
+def test_a_repacked_cifar10_passes_and_a_changed_byte_does_not(real, download, prepare, line_of, tmp_path):
+    folder = real("cifar-10-batches-bin") / "cifar-10-batches-bin"
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    with tarfile.open(mirror / "cifar-10-binary.tar.gz", "w:") as archive:
+        archive.add(folder, folder.name)
+    files = download("cifar10", mirror)
+    assert json.loads(files.read_text())["verified"] == "members"
+    data = datasets.load(prepare("cifar10", files))
+    torch.testing.assert_close(data.mean, torch.tensor(CIFAR["cifar10"][0]), rtol=0, atol=1e-8)
+    with (mirror / "cifar-10-binary.tar.gz").open("r+b") as archive:
+        archive.seek(100_000_000)
+        byte = archive.read(1)
+        archive.seek(-1, os.SEEK_CUR)
+        archive.write(bytes([byte[0] ^ 1]))
+    line = line_of(download, "cifar10", mirror, out=tmp_path / "changed" / "files.json")
+    assert line.startswith(f"{mirror / 'cifar-10-binary.tar.gz'}: data_batch_") and ": altered, SHA-256 " in line
+
+
+def test_cifar10_from_a_mirror_costs_seconds_and_little_memory(real, tmp_path):
+    """Both stages as Snakemake runs them: at most 10 s and 1 GB together, on two cores."""
+    files, out = tmp_path / "files.json", tmp_path / "cifar10.h5"
+    stages = (
+        ("download", {"dataset": "cifar10", "kind": "cifar10", "mirror": str(real("cifar-10-batches-bin"))}, ["--out", files]),
+        ("prepare", {"dataset": "cifar10", "kind": "cifar10", "options": {}, "study_seed": 0}, ["--files", files, "--out", out]),
+    )
+    started = time.monotonic()
+    peaks = []
+    for stage, spec, arguments in stages:
+        process = subprocess.Popen([sys.executable, "-m", f"esp_core.{stage}", "--spec", json.dumps(spec), *map(str, arguments)], cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks.append(usage.ru_maxrss * 1024)
+    assert time.monotonic() - started < 10 and max(peaks) < 1e9
