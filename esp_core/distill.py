@@ -25,7 +25,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     from esp_core.trajectories.reader import Trajectories
 
     device = devices.pick(spec.get("device", "auto"))
-    data = datasets.load(data_path, device)
+    data = datasets.load(data_path, device, spec.get("validation"))
     data.check_ipc(spec["ipc"])
     job = Distillation(spec, data, Trajectories(experts_path, device) if experts_path else None, device)
     part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))

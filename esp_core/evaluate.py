@@ -28,7 +28,7 @@ def run(spec: dict[str, Any], data_path: Path, condensed_path: Path | None, code
     from esp_core.training import Images, protocol
 
     device = devices.pick(spec.get("device", "auto"))
-    data = datasets.load(data_path, device)
+    data = datasets.load(data_path, device, spec.get("validation"))
     budget: dict[str, int] = {"budget": 0, "budget_used": 0}
     if condensed_path is None:
         train = Images(data.train.images, data.train.labels, data)

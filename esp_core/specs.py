@@ -12,6 +12,7 @@ from esp_core import methods, schema
 from esp_core.errors import UserError
 from esp_core.methods import FULL
 from esp_core.provenance import module_file, source_digest
+from esp_core.reporting.layouts import METHOD_TITLES
 from esp_core.study import FIGURES, Study
 
 Spec = dict[str, Any]
@@ -19,6 +20,12 @@ Spec = dict[str, Any]
 
 def _common(study: Study, dataset: str) -> Spec:
     return {"study_seed": study.config["seed"], "dataset": dataset}
+
+
+def _split(study: Study, dataset: str) -> Spec:
+    """`_common`, and which images count as training and test images."""
+    fraction = study.datasets[dataset].get("validation")
+    return _common(study, dataset) | ({} if fraction is None else {"validation": fraction})
 
 
 def _download(study: Study, dataset: str) -> Spec:
@@ -33,7 +40,7 @@ def _prepare(study: Study, dataset: str) -> Spec:
 
 def _trajectories(study: Study, dataset: str) -> Spec:
     settings = study.experts(dataset)
-    return _common(study, dataset) | {
+    return _split(study, dataset) | {
         "network": study.distill_network(dataset),
         "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep")},
         "keep": settings["keep"],
@@ -54,7 +61,7 @@ def _manifest(study: Study, dataset: str) -> Spec:
 
 def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
     experts = {"total": study.experts(dataset)["count"]} if study.uses_experts(dataset, int(ipc), method) else None
-    return _common(study, dataset) | {
+    return _split(study, dataset) | {
         "ipc": int(ipc),
         "method": method,
         "network": study.distill_network(dataset),
@@ -69,7 +76,7 @@ def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -
     changes = {key: value for key, value in settings.items() if key not in ("protocol", "seeds", "full")}
     if method == FULL:
         changes |= settings["full"]
-    return _common(study, dataset) | {
+    return _split(study, dataset) | {
         "ipc": int(ipc),
         "method": method,
         "network": study.network(dataset, network),
@@ -95,13 +102,13 @@ def _tables(study: Study, table: str) -> Spec:
 
 
 def _figures(study: Study, figure: str) -> Spec:
-    dataset = study.figures()[figure]
-    return {"figure": FIGURES.get(dataset), "dataset": dataset, "titles": _titles(study, study.methods)}
+    dataset, shown = study.figures()[figure], dict.fromkeys(method for _, _, method in study.pictured(figure))
+    return {"figure": FIGURES.get(dataset), "dataset": dataset, "titles": _titles(study, shown)}
 
 
 def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
-    """What the study calls its methods; the others have the paper's names."""
-    return {name: study.methods[name]["title"] for name in names if "title" in study.methods.get(name, {})}
+    """What the tables and figures call methods: the study's title, the paper's, or the name itself."""
+    return {name: study.methods[name].get("title", METHOD_TITLES.get(name, name)) for name in names}
 
 
 _MAKERS: dict[str, Callable[..., Spec]] = {

@@ -95,9 +95,8 @@ class Study:
         return methods.recipe(method, dataset, ipc, custom=self.methods, flip=self.flip(dataset))
 
     def uses_experts(self, dataset: str, ipc: int, method: str) -> bool:
-        """Whether distillation reads expert trajectories: to teach, or for the features that herding goes by."""
-        recipe = self.recipe(dataset, ipc, method)
-        return bool(recipe["teacher"].get("kind") == "experts" or recipe["parametrisation"].get("init") == "herding")
+        """Whether this condensed set needs the expert trajectories of its dataset."""
+        return methods.uses_experts(self.recipe(dataset, ipc, method))
 
     # What is to be made.
 
@@ -111,12 +110,17 @@ class Study:
 
     def figures(self) -> dict[str, str]:
         """The grids of synthetic images by file name, and the dataset of each."""
-        pictured = dict.fromkeys(dataset for dataset, _, _ in self.condensed())
-        return {f"figure{FIGURES[dataset]}" if dataset in FIGURES else f"grid-{dataset}": dataset for dataset in pictured}
+        datasets = dict.fromkeys(dataset for dataset, _, _ in self._first_condensed())
+        return {f"figure{FIGURES[dataset]}" if dataset in FIGURES else f"grid-{dataset}": dataset for dataset in datasets}
 
     def pictured(self, figure: str) -> tuple[tuple[str, int, str], ...]:
-        """The condensed sets that a grid shows."""
-        return tuple(cell for cell in self.condensed() if cell[0] == self.figures()[figure])
+        """(dataset, IPC, method) of the condensed sets that a grid shows: those of the first table, without the ablations of the fourth."""
+        dataset = self.figures()[figure]
+        return tuple(cell for cell in self._first_condensed() if cell[0] == dataset)
+
+    def _first_condensed(self) -> tuple[tuple[str, int, str], ...]:
+        rows = self.tables[min(self.tables)].rows()
+        return tuple(dict.fromkeys(row[:3] for row in rows if row[2] != FULL))
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
         """Every job, its stage and what tells it apart, in an order in which they can run."""

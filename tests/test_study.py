@@ -73,6 +73,15 @@ def test_the_demo_evaluates_every_method_in_every_cell():
     assert {"random", "herding", "dm", "kfs", "esp", "esp_proj", "esp_dm"} == distilled
 
 
+def test_a_grid_shows_the_sets_of_the_first_table(paper):
+    assert paper.figures() == {"figure3": "svhn", "figure4": "cifar10", "figure5": "cifar100", "figure6": "tinyimagenet"}
+    assert paper.pictured("figure4") == (("cifar10", 1, "esp"), ("cifar10", 10, "esp"), ("cifar10", 50, "esp"))
+    demo = load(ROOT / "config" / "demo.yaml")
+    shown = {("digits", ipc, name) for ipc in (1, 10) for name in ("random", "herding", "dm", "kfs", "esp")}
+    assert set(demo.pictured("grid-digits")) == shown
+    assert spec(demo, "figures", "grid-digits")["titles"]["dm"] == "DM"
+
+
 def test_recipes_resolve_in_order_base_its_cells_study_study_cells(monkeypatch):
     layers = {"defaults": methods._file("recipes.yaml")["defaults"]}
     base = {"parametrisation": {"kind": "pixels"}, "iterations": 1, "real_batch": 1, "synthetic_batch": 1, "micro_batch": 1}
@@ -114,7 +123,7 @@ def test_a_composed_method_takes_over_what_its_base_is_in_this_study(composed):
 def test_a_composed_method_stands_in_the_table_under_its_title(composed):
     table = spec(small(methods=composed), "tables", "1")
     assert table["methods"] == ["esp", "esp_proj", "slow", "pixels"] == table["measured"]
-    assert table["titles"] == {"slow": "Slow"}
+    assert table["titles"] == {"esp": "ESP (ours)", "esp_proj": "Proj", "slow": "Slow", "pixels": "pixels"}
 
 
 def test_a_circle_of_bases_is_refused():

@@ -76,8 +76,11 @@ class Dataset:
             )
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Dataset:
-    """Open what `python -m esp_core.prepare` wrote. Raises UserError for a missing, foreign or damaged file."""
+def load(path: str | Path, device: str | torch.device = "cpu", validation: float | None = None) -> Dataset:
+    """Open what `python -m esp_core.prepare` wrote. Raises UserError for a missing, foreign or damaged file.
+
+    With `validation` the test images are left alone: that part of the training images, always the same, takes their place.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such prepared dataset; make it with python -m esp_core.prepare")
@@ -85,9 +88,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Dataset:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise UserError(f"{path}: not a prepared dataset of this version; make it again with python -m esp_core.prepare")
-            return _read(file, torch.device(device))
+            data = _read(file, torch.device(device))
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and make it again with python -m esp_core.prepare") from error
+    return data if validation is None else data.holdout(validation, seed=0)
 
 
 def _read(file: h5py.File, device: torch.device) -> Dataset:

@@ -55,8 +55,9 @@ def _layers(name: str, custom: Settings, cell: str, above: tuple[str, ...]) -> I
         raise UserError(f"methods.{name}.base: goes in a circle, {' > '.join((*above, name))}; end it at a named recipe")
     recipes = _file("recipes.yaml")["recipes"]
     own = custom.get(name) or {}
-    named = recipes.get(name, {}) if own.get("base", name) == name else {}
-    base = named.get("base") if own.get("base", name) == name else own["base"]
+    extends = own.get("base", name)  # a study's method may take another base than the recipe of its name
+    named = recipes.get(name, {}) if extends == name else {}
+    base = named.get("base") if extends == name else extends
     if base:
         if base not in recipes and base not in custom:
             raise UserError(f"methods.{name}.base: {base} is no method; use one of {', '.join([*recipes, *custom])}")
@@ -75,6 +76,11 @@ def merge(below: Any, above: Any) -> Any:
     if "kind" in above and above["kind"] != below.get("kind"):
         return above
     return {**below, **{key: merge(below.get(key), value) for key, value in above.items()}}
+
+
+def uses_experts(recipe: Settings) -> bool:
+    """Whether distillation by `recipe` reads expert trajectories: to teach, or for the features that herding goes by."""
+    return bool(recipe["teacher"].get("kind") == "experts" or recipe["parametrisation"].get("init") == "herding")
 
 
 def protocol(name: str, changes: Settings, flip: bool = True) -> dict[str, Any]:

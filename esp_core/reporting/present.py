@@ -76,7 +76,10 @@ def notes(frame: pd.DataFrame, runs: pd.DataFrame, layout: Layout) -> list[str]:
         f"Bold is the best of a column, full data aside{quoted}.",
     ]
     if (frame.method == paired_name(layout)).any():
-        said.append("The last row is the mean of the differences between two methods, seed by seed, with its 95 % t-interval.")
+        said.append(
+            "The last row is the mean of the differences between two methods, seed by seed, with its 95 % t-interval; that covers the "
+            "seeds of these trainings, not another distillation."
+        )
     said.append(f"Protocol: {_protocols(runs)}. Networks: {_networks(runs)}.")
     said.append(f"torch {', '.join(runs.torch.unique())}; device {', '.join(runs.device.unique())}.")
     return [*said, *remarks]

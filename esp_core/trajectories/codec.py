@@ -1,12 +1,13 @@
 """Snapshots as 16-bit integers.
 
-A parameter tensor of an expert has one offset and one step: theta = offset + step * q. The store keeps q modulo 2^16 for each
-snapshot. A step is just large enough that q moves by less than 2^15 between linked snapshots, so that differences of linked
-snapshots come back exactly from their low 16 bits, and q itself from the first snapshot, which needs no more than 16 bits.
-Linked are neighbours, and every snapshot with the last multiple of `STRIDE` before it: to read a segment takes its own columns
-and one in `STRIDE` of those before it.
+For each parameter tensor of an expert there are an offset and two steps. Column 0 is the first snapshot, theta_0 = offset + first * c.
+Column t holds how far snapshot t has come, theta_t = theta_0 + step * q, as q modulo 2^16. The step is just large enough that q moves
+by less than 2^15 between linked snapshots, so that their 16 bits give the true difference. Linked are neighbours, and every snapshot
+with the last multiple of `STRIDE` before it: to read a segment takes its own columns and one in `STRIDE` of those before it.
 
-Every snapshot is rounded on its own, so errors do not add up: |stored - exact| <= step / 2.
+Every snapshot is rounded on its own, so errors do not add up: differences of snapshots of an expert are off by at most one step, and
+all of its snapshots by one common vector of at most first / 2. Measured on CIFAR-10 experts, docs/experts.md: a largest principal angle to
+the exact span of six snapshots of 0.02 degrees, where float16 weights give 10.
 """
 
 from collections.abc import Sequence
@@ -26,53 +27,70 @@ Columns = NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Scale:
-    """Offset and step of each parameter tensor, (tensors,) float32."""
+    """Offset and steps of each parameter tensor, (tensors,) float32."""
 
     offsets: NDArray[np.float32]
+    firsts: NDArray[np.float32]
     steps: NDArray[np.float32]
 
 
 def encode(snapshots: NDArray[np.float32], sizes: Sequence[int]) -> tuple[Columns, Scale]:
     """Snapshots (S, P), whose parameter tensors have `sizes` entries, as columns (S, P) int16 and their scale."""
     columns = np.empty(snapshots.shape, np.int16)
-    offsets, steps = np.empty(len(sizes), np.float32), np.empty(len(sizes), np.float32)
+    scale = Scale(*(np.empty(len(sizes), np.float32) for _ in range(3)))
     for i, part in enumerate(_parts(sizes)):
         tensor = snapshots[:, part].astype(np.float64)
-        offsets[i] = (tensor[0].min() + tensor[0].max()) / 2
-        tensor -= offsets[i]
-        steps[i] = _step(tensor)
-        columns[:, part] = np.rint(tensor / steps[i]).astype(np.int64).astype(np.int16)  # keeps the low 16 bits
-    return columns, Scale(offsets, steps)
+        scale.offsets[i] = (tensor[0].min() + tensor[0].max()) / 2
+        start = tensor[0] - scale.offsets[i]
+        scale.firsts[i] = _step(np.abs(start).max() / REACH)
+        columns[0, part] = np.rint(start / scale.firsts[i])
+        way = tensor - tensor[0]
+        scale.steps[i] = _step(max(_longest_link(way) / REACH, np.abs(way).max() / RANGE))
+        columns[1:, part] = np.rint(way[1:] / scale.steps[i]).astype(np.int64)  # keeps the low 16 bits
+    return columns, scale
 
 
 def needed(start: int, length: int) -> list[int]:
     """The columns from which `decode` makes the snapshots start .. start + length."""
-    return [*range(0, start, STRIDE), *range(start, start + length + 1)]
+    return [*range(0, max(start, 1), STRIDE), *range(max(start, 1), start + length + 1)]
 
 
 def decode(columns: Sequence[Tensor], snapshots: int, scale: Scale, sizes: Sequence[int]) -> Tensor:
     """The last `snapshots` of the `needed` columns, each (P,) int16, as float32 (snapshots, P) on their device."""
-    device = columns[0].device
-    lengths = torch.tensor(sizes)
-    offset, step = (torch.from_numpy(part).repeat_interleave(lengths).to(device) for part in (scale.offsets, scale.steps))
+    device, lengths = columns[0].device, torch.tensor(sizes)
+    offset, first, step = (torch.from_numpy(p).repeat_interleave(lengths).to(device) for p in (scale.offsets, scale.firsts, scale.steps))
     out = torch.empty(snapshots, len(columns[0]), device=device)
-    move = torch.empty_like(columns[0])
-    q = columns[0].float()
-    for i, column in enumerate(columns):
-        if i:
-            q += torch.sub(column, columns[i - 1], out=move)  # wraps, and so gives the true difference
-        if (row := i - len(columns) + snapshots) >= 0:
-            torch.addcmul(offset, q, step, out=out[row])
+    start = torch.addcmul(offset, columns[0].float(), first)
+    q, move, last = torch.zeros_like(start), torch.empty_like(columns[0]), torch.zeros_like(columns[0])
+    for row, column in enumerate(columns, snapshots - len(columns)):
+        if row > snapshots - len(columns):
+            q += torch.sub(column, last, out=move)  # wraps, and so gives the true difference
+            last = column
+        if row >= 0:
+            torch.addcmul(start, q, step, out=out[row])
     return out
 
 
-def _step(tensor: NDArray[np.float64]) -> np.float32:
-    """The step for snapshots (S, n) of one tensor, less its offset."""
-    anchors = tensor[np.arange(len(tensor)) // STRIDE * STRIDE]
-    links = (tensor[:1], tensor[1:] - tensor[:-1], tensor - anchors, tensor[STRIDE::STRIDE] - tensor[:-STRIDE:STRIDE])
-    reach = max(float(np.abs(link).max(initial=0.0)) for link in links)
-    step = np.float32(max(reach / REACH, float(np.abs(tensor).max()) / RANGE))
-    return step or np.float32(1.0)  # a tensor that never moves is its offset
+def standing(columns: Columns) -> int | None:
+    """The first snapshot that equals the one after it, or None."""
+    last = np.zeros_like(columns[0])
+    for i, column in enumerate(columns[1:]):
+        if np.array_equal(column, last):
+            return i
+        last = column
+    return None
+
+
+def _longest_link(way: NDArray[np.float64]) -> float:
+    """The farthest that an entry of snapshots (S, n) moves along a link."""
+    anchors = way[np.arange(len(way)) // STRIDE * STRIDE]
+    links = (way[1:] - way[:-1], way - anchors, way[STRIDE::STRIDE] - way[:-STRIDE:STRIDE])
+    return max(float(np.abs(link).max(initial=0.0)) for link in links)
+
+
+def _step(size: float) -> np.float32:
+    """`size`, or 1 for a tensor that does not vary: it is its offset, or its first snapshot."""
+    return np.float32(size) or np.float32(1.0)
 
 
 def _parts(sizes: Sequence[int]) -> list[slice]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from esp_core.errors import UserError
 from esp_core.trajectories.codec import Scale
-from esp_core.trajectories.store import FORMAT, Expert, Layout
+from esp_core.trajectories.store import FORMAT, SCALE, Expert, Layout
 
-REBUILD = "delete that file and run the same command again: only this shard is made anew"
+REBUILD = "delete it and the manifest.json beside it, then run the workflow again: only this shard is made anew"
 
 
 class Shard:
@@ -36,7 +36,7 @@ class Shard:
         self.digest = str(file.attrs["digest"])
         self.digests = [value.decode("ascii", "replace") for value in file["digest"][:]]
         self.accuracy, self.loss, self.seconds = file["accuracy"][:], file["loss"][:], file["seconds"][:]
-        self.scales = [Scale(o, s) for o, s in zip(file["offsets"][:], file["steps"][:], strict=True)]
+        self.scales = [Scale(*parts) for parts in zip(*(file[name][:] for name in SCALE), strict=True)]
         columns = file["columns"]
         self.columns: np.memmap[Any, np.dtype[np.int16]] = np.memmap(
             self.path, columns.dtype, "c", columns.id.get_offset(), columns.shape

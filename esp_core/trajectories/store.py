@@ -1,6 +1,6 @@
 """A shard: one HDF5 file of experts, a row an expert, a column a snapshot, P values.
 
-    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   offsets, steps  float32 (experts, tensors)
+    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   offsets, firsts, steps  float32 (experts, tensors)
     accuracy  float32 (experts,), percent on the test images after the last epoch
     loss      float32 (experts, epochs), mean over the images of an epoch        seconds         float64 (experts,)
     digest    SHA-256 of an expert's values      attributes    format, header (JSON: spec, code, data, layout, engine, ...), digest
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from esp_core import files
 from esp_core.provenance import canonical
-from esp_core.trajectories.codec import Columns, Scale, encode
+from esp_core.trajectories.codec import Columns, Scale, encode, standing
 
 FORMAT = "esp-trajectories-1"
+SCALE = ("offsets", "firsts", "steps")
 
 Layout = list[tuple[str, list[int]]]
 
@@ -39,7 +40,7 @@ class Expert:
     def digest(self) -> str:
         """SHA-256 of everything that training computed; the time it took is not part of it."""
         sha = hashlib.sha256()
-        for array in (self.scale.offsets, self.scale.steps, np.float32(self.accuracy), self.loss, self.columns):
+        for array in (self.scale.offsets, self.scale.firsts, self.scale.steps, np.float32(self.accuracy), self.loss, self.columns):
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
@@ -57,17 +58,12 @@ def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, los
     return Expert(columns, scale, accuracy, np.array(loss, np.float32), seconds)
 
 
-def standing(columns: Columns) -> int | None:
-    """The first snapshot that equals the one after it, or None."""
-    return next((i for i in range(len(columns) - 1) if np.array_equal(columns[i], columns[i + 1])), None)
-
-
 def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
     """Write `count` experts to `path`, one in memory at a time, whole or not at all."""
     layout: Layout = header["layout"]
     with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("columns", (count, snapshots, sum(sizes(layout))), "<i2")
-        for name in ("offsets", "steps"):
+        for name in SCALE:
             file.create_dataset(name, (count, len(layout)), "<f4")
         file.create_dataset("accuracy", (count,), "<f4")
         file.create_dataset("loss", (count, epochs), "<f4")
@@ -75,7 +71,8 @@ def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: 
         file.create_dataset("digest", (count,), "S64")
         for row, expert in enumerate(experts):
             file["columns"][row] = expert.columns
-            file["offsets"][row], file["steps"][row] = expert.scale.offsets, expert.scale.steps
+            for name in SCALE:
+                file[name][row] = getattr(expert.scale, name)
             file["accuracy"][row], file["loss"][row] = expert.accuracy, expert.loss
             file["seconds"][row], file["digest"][row] = expert.seconds, expert.digest()
         file.attrs["format"] = FORMAT

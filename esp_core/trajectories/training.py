@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from esp_core import seeds
 from esp_core.augment import dsa
+from esp_core.datasets.dataset import Dataset
 from esp_core.errors import UserError
+from esp_core.trajectories import engine, whitening
 
 EVALUATION_BATCH = 1024
 
@@ -33,12 +34,19 @@ class Recipe:
     precision: str = "auto"
 
 
+@dataclass(frozen=True)
 class Images:
-    """The training and test images of a dataset on the device, `prepare`d a batch at a time."""
+    """Training and test images on the device, and `prepare`, which turns a batch of them into normalised float32."""
 
-    def __init__(self, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, prepare: Callable[[Tensor], Tensor]):
-        self.train, self.train_labels, self.test, self.test_labels = train, train_labels, test, test_labels
-        self.prepare = prepare  # uint8 (n, C, H, W) -> normalised float32
+    train: Tensor  # (n, C, H, W)
+    train_labels: Tensor  # (n,)
+    test: Tensor
+    test_labels: Tensor
+    prepare: Callable[[Tensor], Tensor]
+
+    def sample(self) -> Tensor:
+        """One image as the network sees it, (1, C, H, W)."""
+        return self.prepare(self.train[:1])
 
     def batches(self, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch: each image once, in random order, augmented. All draws come from `generator`, on the CPU."""
@@ -49,11 +57,20 @@ class Images:
             yield draw(self.prepare(self.train[where])), self.train_labels[where]
 
 
-class Trainer:
-    """One network on a device, trained an epoch at a time."""
+def prepared(data: Dataset, recipe: Recipe) -> Images:
+    """The images of `data`: uint8, normalised a batch at a time, or whitened once and for all."""
+    if not recipe.zca:
+        return Images(data.train.images, data.train.labels, data.test.images, data.test.labels, data.normalise)
+    whiten = whitening.fit(data.train.images)
+    return Images(whiten(data.train.images), data.train.labels, whiten(data.test.images), data.test.labels, lambda images: images)
 
-    def __init__(self, network: nn.Module, recipe: Recipe, images: Images):
+
+class Trainer:
+    """One network on a device, trained an epoch at a time. The experts of a shard take turns in it, since it is compiled once."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, images: Images, plan: engine.Plan):
         self.network, self.recipe, self.images = network, recipe, images
+        self.fast, self.plain = engine.losses(network, plan, images.train.device)
         self.weights = list(network.parameters())
         self.optimiser = torch.optim.SGD(self.weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
 
@@ -65,7 +82,7 @@ class Trainer:
         self.network.train()
         total = torch.zeros((), device=self.images.train.device)
         for images, labels in self.images.batches(self.recipe, seeds.generator(*names)):
-            loss = cross_entropy(self.network(images), labels)
+            loss = (self.fast if len(labels) == self.recipe.batch else self.plain)(images, labels)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -93,13 +110,14 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: Tensor) -> None:
-        """Go on from what `state` gave."""
-        shapes = [w.numel() for w in self.weights]
-        for w, values in zip(self.weights, state[0].split(shapes), strict=True):
+        """Go on from what `state` gave, or from the weights (1, P) of a new network."""
+        sizes = [w.numel() for w in self.weights]
+        self.optimiser.state.clear()
+        for w, values in zip(self.weights, state[0].split(sizes), strict=True):
             w.copy_(values.view_as(w))
-        if self.recipe.momentum:
-            for w, values in zip(self.weights, state[1].split(shapes), strict=True):
-                self.optimiser.state[w]["momentum_buffer"] = values.view_as(w).to(w)
+        if len(state) == 2:
+            for w, values in zip(self.weights, state[1].split(sizes), strict=True):
+                self.optimiser.state[w]["momentum_buffer"] = torch.empty_like(w).copy_(values.view_as(w))
 
 
 def settings(spec: dict[str, Any]) -> Recipe:

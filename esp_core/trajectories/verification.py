@@ -4,8 +4,9 @@ from pathlib import Path
 
 from esp_core.errors import UserError
 from esp_core.trajectories import manifest
+from esp_core.trajectories.codec import standing
 from esp_core.trajectories.shard import REBUILD, Shard
-from esp_core.trajectories.store import shard_digest, standing
+from esp_core.trajectories.store import shard_digest
 
 
 def verify(path: Path) -> list[str]:

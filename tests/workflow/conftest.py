@@ -19,7 +19,12 @@ TINY = {
     "experts": {"count": 2, "shard": 1, "keep": 3, "epochs": 2, "lr": 0.05},
     "methods": {
         "dm": {"iterations": 3, "real_batch": 8},
-        "esp": {"iterations": 3, "real_batch": 8, "teacher": {"length": 1, "steps": 2, "start_max": 1}},
+        "esp": {
+            "iterations": 3,
+            "real_batch": 8,
+            "teacher": {"length": 1, "steps": 2, "start_max": 1},
+            "parametrisation": {"decoders": 2, "code_channels": 1, "width": 2},
+        },
     },
     "evaluation": {"seeds": 2, "epochs": 2},
 }
@@ -56,7 +61,7 @@ class Repository:
 
     def planned(self):
         """The jobs of a dry run, each as its rule and wildcards: "distill digits 1 esp"."""
-        blocks = re.findall(r"^rule (\w+):\n((?: {4}.*\n)*)", self.run("--dry-run"), flags=re.MULTILINE)
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", self.run("--dry-run"), flags=re.MULTILINE)
         found = {(rule, m[1] if (m := re.search(r"wildcards: study=tiny(?:, )?(.*)", body)) else "") for rule, body in blocks}
         return {" ".join([rule, *re.findall(r"=([^,]*)", wildcards)]) for rule, wildcards in found if rule != "all"}
 

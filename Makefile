@@ -1,0 +1,56 @@
+# make demo    the whole workflow on scikit-learn's digits, in minutes on two cores
+# make paper   what the paper's study would run; `make paper RUN=1` runs it and goes on where an earlier run was cut off
+# make test    the tests          make lint    style, types and workflow checks          make format    put the style right
+#
+# Each makes .venv with the exact versions of requirements.txt by itself. PYTHON=python3.12 picks another interpreter, from 3.11 on.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+DEMO := --configfile config/demo.yaml --workflow-profile workflow/profiles/demo
+
+.PHONY: help demo paper test lint format
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Installing the packages of requirements.txt into $(VENV), one to two minutes."
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+demo: $(READY)
+	@python workflow/scripts/unlock.py $(DEMO)
+	snakemake $(DEMO)
+	snakemake $(DEMO) --report results/demo/report.html --quiet all
+	@printf '\nTables:  results/demo/tables/\nFigures: results/demo/figures/\nReport:  results/demo/report.html\n\n'
+	@python -m esp_core.tables show results/demo
+
+paper: $(READY)
+ifdef RUN
+	@python workflow/scripts/unlock.py
+	snakemake
+	snakemake --report results/paper/report.zip --quiet all
+else
+	@snakemake --dry-run --quiet rules
+	@printf '\nThis is the plan; nothing has run. make paper RUN=1 runs it.\n'
+endif
+
+test: $(READY)
+	pytest
+
+lint: $(READY)
+	ruff check
+	ruff format --check
+	mypy
+	snakemake --lint
+	snakefmt --check workflow
+
+format: $(READY)
+	ruff check --fix
+	ruff format
+	snakefmt workflow

@@ -1,0 +1,131 @@
+"""How a network is trained fast on the device at hand: precision, memory format, compilation, Winograd convolutions.
+
+What is chosen is a function of the network, the recipe and the kind of device, never of a shard, so that an expert is the same in
+every shard. The measurements behind each choice are in docs/experts.md.
+"""
+
+import ctypes
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from esp_core.errors import UserError
+from esp_core.trajectories import winograd
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+WORTH_COMPILING = 2e13  # floating-point operations an expert; fewer are done before a compiler is
+
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How experts are trained, and why not otherwise."""
+
+    precision: str
+    compiled: bool
+    channels_last: bool
+    winograd: bool
+    notes: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """What a shard says about it."""
+        return {key: value for key, value in asdict(self).items() if key != "notes"}
+
+
+def plan(network: nn.Module, image: Tensor, images: int, precision: str) -> Plan:
+    """The plan for training `network` on a number of images such as `image` (1, C, H, W), all epochs counted.
+
+    Raises UserError for an unknown precision.
+    """
+    device = image.device
+    if precision not in PRECISIONS:
+        raise UserError(f"training.precision: {precision} is unknown; use one of {', '.join(PRECISIONS)}")
+    notes = []
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+        notes.append(f"precision {precision}: this device {'multiplies' if precision == 'bfloat16' else 'does not multiply'} bfloat16 faster")
+    work = 3 * images * _operations(network, image)  # the backward pass costs two forward passes
+    missing = _missing_compiler(device)
+    if work < WORTH_COMPILING:
+        notes.append(f"not compiled: {work:.2g} floating-point operations an expert are too few to pay for it")
+    elif missing:
+        notes.append(f"not compiled: {missing}")
+    compiled = work >= WORTH_COMPILING and not missing
+    # Eager CPU convolutions and poolings are slower in channels_last.
+    channels_last = device.type == "cuda" or compiled
+    fewer = compiled and device.type == "cpu" and precision == "float32"
+    return Plan(precision, compiled, channels_last, fewer, tuple(notes))
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products; without them a CPU is ten times slower than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return False
+
+
+def losses(network: nn.Module, chosen: Plan, device: torch.device) -> tuple[Loss, Loss]:
+    """Two functions of (images, labels) -> mean cross-entropy: the fast one for full batches, and one for any batch."""
+    if chosen.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    any_batch = _loss(network, chosen, device)
+    if not chosen.compiled:
+        return any_batch, any_batch
+    fast = winograd.replace_convolutions(network) if chosen.winograd else network
+    # A shape compiled for itself: an odd last batch would make all sizes symbols, and the code slow.
+    return torch.compile(_loss(fast, chosen, device), dynamic=False), any_batch
+
+
+def settle(device: torch.device) -> None:
+    """Settings of the process: the same sums at every run, and on Linux memory that is kept once it was used."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        # By default every large tensor is a fresh mapping, and its page faults cost as much as the work in it.
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _loss(network: nn.Module, chosen: Plan, device: torch.device) -> Loss:
+    low = chosen.precision == "bfloat16"
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        if chosen.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            logits = network(images)
+        return cross_entropy(logits.float(), labels)
+
+    return loss
+
+
+def _operations(network: nn.Module, image: Tensor) -> int:
+    """Floating-point operations of one image's forward pass."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops()
+
+
+def _missing_compiler(device: torch.device) -> str:
+    """What torch.compile lacks here; empty where it lacks nothing."""
+    if device.type == "mps":
+        return "torch.compile is not used on mps"
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "triton is not installed"
+    name = os.environ.get("CXX", "g++") if device.type == "cpu" else os.environ.get("CC", "gcc")
+    return "" if shutil.which(name) else f"there is no compiler {name}"

@@ -1,0 +1,165 @@
+"""The shape of the workflow, its plan for the paper, and what it says when something is wrong."""
+
+import base64
+import csv
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = [
+    (path.name, *part.split(":\n", 1))
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+    for part in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]
+]
+SHAPE = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "shell")
+ON_A_DEVICE = {"train_experts", "distill", "evaluate", "evaluate_full"}
+
+
+def snakemake(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return done.returncode, done.stdout
+
+
+def counts(output):
+    """Jobs per rule, as a dry run prints them."""
+    table = output.partition("Job stats:")[2].partition("\n\n")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+
+
+def test_the_snakefile_is_short_and_every_stage_has_its_file():
+    assert len((ROOT / "workflow" / "Snakefile").read_text().splitlines()) < 50
+    files = {path.name for path in (ROOT / "workflow" / "rules").glob("*.smk")}
+    assert files == {f"{name}.smk" for name in ("common", "download", "prepare", "experts", "distill", "evaluate", "report")}
+
+
+@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
+def test_every_rule_has_the_same_shape(file, name, body):
+    directives = re.findall(r"^    (\w+):", body, flags=re.MULTILINE)
+    assert [d for d in directives if d != "input"] == list(SHAPE)
+    assert {"spec", "code"} <= set(re.findall(r"^        (\w+)=\w+_of\(", body, flags=re.MULTILINE))
+    assert '"python -m esp_core.' in body and "> {log:q} 2>&1" in body
+    assert ("gpu=1" in body) == (name in ON_A_DEVICE)
+
+
+@pytest.mark.parametrize("name", ["default", "demo"])
+def test_every_key_of_a_profile_has_its_reason_beside_it(name):
+    text = (ROOT / "workflow" / "profiles" / name / "profile.yaml").read_text()
+    blocks = [block.splitlines() for block in text.split("\n\n")[1:]]
+    assert all(block[0].startswith("# ") for block in blocks)
+    assert {line.split(":")[0] for block in blocks for line in block if re.match(r"\w", line)} == set(yaml.safe_load(text))
+
+
+def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
+    start = time.monotonic()
+    code, output = snakemake("--dry-run", "--quiet", "rules", "--forceall")
+    assert time.monotonic() - start < 30
+    assert code == 0, output
+    cells = 10 + 6  # esp in ten cells, two ablations at three IPCs
+    rows = 10 + 6 * 2 + 3 + 3 * 2  # Table 1, the other networks of Tables 2 and 3, the ablations of Table 4
+    wanted = {"download": 4, "prepare": 4, "train_experts": 4 * 1000 // 25, "list_experts": 4, "distill": cells, "evaluate": rows}
+    found = counts(output)
+    assert found == {**wanted, "tabulate": 4, "draw_grid": 4, "all": 1, "total": sum(wanted.values()) + 9}
+
+
+def test_a_config_file_replaces_the_papers_and_is_not_merged_into_it(bare):
+    assert all("digits" in job or job.startswith("tabulate") for job in bare.planned())
+
+
+def test_a_wrong_config_ends_in_one_line_and_no_traceback(tmp_path):
+    config = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+    config["experts"]["lr"] = "5e-2"
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(config))
+    code, output = snakemake("--dry-run", "--configfile", str(path))
+    assert code == 1 and "Traceback" not in output
+    assert "\nexperts.lr: '5e-2' is not a number; YAML 1.1 reads 5e-2 as text, write 0.05\n" in output
+
+
+@pytest.mark.parametrize(("arguments", "runs"), [(["paper"], False), (["paper", "RUN=1"], True)])
+def test_make_paper_only_plans_unless_it_is_told_to_run(arguments, runs):
+    commands = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("snakemake --dry-run" in commands) != runs
+    assert ("unlock.py" in commands) == runs
+
+
+OBJECTIVE = """
+from esp_core.objectives.distribution import Distribution
+
+
+class Mine(Distribution):
+    def loss(self, synthetic, real, state):
+        return self.strength * super().loss(synthetic, real, state)
+
+
+def build(strength=1.0):
+    mine = Mine()
+    mine.strength = strength
+    return mine
+"""
+
+
+def test_an_objective_in_one_file_and_one_config_entry_gets_its_row_in_the_table(repository):
+    (repository.folder / "esp_core" / "objectives" / "mine.py").write_text(OBJECTIVE)
+    config = repository.config
+    config["methods"]["ours"] = {"base": "dm", "objectives": {"distribution": None, "mine": {"strength": 2.0}}}
+    repository.save(config)
+    assert not {job for job in repository.planned() if "dm" in job or "esp" in job}
+    repository.run()
+    with (repository.folder / "results/tiny/tables/table1.csv").open() as file:
+        rows = {(row["method"], row["ipc"]): row["n"] for row in csv.DictReader(file)}
+    assert rows["ours", "1"] == rows["ours", "2"] == "2"
+    repository.append("esp_core.objectives.mine", "\nUSED = 1\n")
+    assert {job for job in repository.planned() if job.startswith("distill")} == {f"distill digits {ipc} ours" for ipc in (1, 2)}
+
+
+def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository):
+    (repository.folder / "mine.py").write_text("from esp_core.networks.convnet3 import build as small\n")
+    config = repository.config
+    config["networks"] = ["convnet3", "mine:small"]
+    repository.save(config)
+    wanted = {f"evaluate digits {ipc} {method} mine:small" for ipc in (1, 2) for method in ("dm", "esp")}
+    assert repository.planned() == wanted | {"tabulate 2"}
+    path = "results/tiny/evaluated/digits/ipc-1/dm/mine:small.csv"
+    repository.run(path)
+    assert "Nothing to be done" in repository.run(path)
+    (repository.folder / "mine.py").write_text("from esp_core.networks.convnet3 import build as small\nUSED = 1\n")
+    assert "Nothing to be done" not in repository.run("--dry-run", path)
+
+
+def test_the_report_holds_the_tables_and_the_figures(repository):
+    repository.run("--report", "results/tiny/report.html")
+    report = (repository.folder / "results/tiny/report.html").read_text()
+    assert "Subspace Projection" in report  # the text of workflow/report/workflow.rst
+    for name in ("tables/table1.csv", "figures/grid-digits.png"):
+        file = repository.folder / "results" / "tiny" / name
+        assert f"{file.name};base64,{base64.b64encode(file.read_bytes()).decode()}" in report
+
+
+def unlock(repository):
+    command = [repository.command()[0], "workflow/scripts/unlock.py", *repository.command()[3:]]
+    return subprocess.run(command, cwd=repository.folder, env=repository.environment, capture_output=True, text=True)
+
+
+def test_a_lock_is_left_alone_while_something_runs(repository):
+    lock = repository.folder / ".snakemake" / "locks" / "0.input.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("results/tiny/data/digits.h5\n")
+    (repository.folder / "snakemake").write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    running = subprocess.Popen([sys.executable, "snakemake"], cwd=repository.folder, stdout=subprocess.PIPE)
+    try:
+        assert running.stdout.readline() == b"up\n"
+        refused = unlock(repository)
+    finally:
+        running.kill()
+        running.wait()
+    assert refused.returncode == 1 and f"(process {running.pid})" in refused.stderr and lock.exists()
+    assert unlock(repository).returncode == 0
+    assert not lock.exists()

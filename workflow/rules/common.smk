@@ -1,0 +1,130 @@
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir).parent))
+
+from esp_core.datasets.catalogue import is_official
+from esp_core.errors import UserError
+from esp_core.methods import FULL
+from esp_core.provenance import canonical
+from esp_core.specs import ARGUMENTS, code, spec
+from esp_core.study import Study
+
+try:
+    STUDY = Study(config)
+except UserError as error:
+    raise WorkflowError(f"the study's config is wrong\n{error}") from None
+
+RULES = {
+    "download": "download",
+    "prepare": "prepare",
+    "experts": "train_experts",
+    "manifest": "list_experts",
+    "distill": "distill",
+    "evaluate": "evaluate",
+    "tables": "tabulate",
+    "figures": "draw_grid",
+}
+
+
+wildcard_constraints:
+    study=re.escape(STUDY.name),
+    dataset="|".join(map(re.escape, STUDY.datasets)),
+    shard=r"\d{3}",
+    ipc=r"\d+",
+    method="|".join(STUDY.methods),
+    network="|".join(map(re.escape, STUDY.networks)),
+    table="|".join(map(str, STUDY.tables)),
+    figure="|".join(map(re.escape, STUDY.figures())),
+
+
+def spec_of(stage):
+    """The spec of a job, from its wildcards alone, as one string that Snakemake compares."""
+
+    def params(wildcards):
+        return canonical(spec(STUDY, stage, *arguments(stage, wildcards)))
+
+    return params
+
+
+def code_of(stage):
+    """The digest of the code that a job runs."""
+
+    def params(wildcards):
+        return code(STUDY, stage, *arguments(stage, wildcards))
+
+    return params
+
+
+def arguments(stage, wildcards):
+    given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
+    return [
+        given[name].lstrip("0") or "0" if name == "shard" else given[name]
+        for name in ARGUMENTS[stage]
+    ]
+
+
+def path(stage, *job):
+    """The first output of a job."""
+    given = dict(zip(ARGUMENTS[stage], map(str, job)))
+    given["shard"] = given.get("shard", "").zfill(3)
+    name = (
+        "evaluate_full"
+        if stage == "evaluate" and given["method"] == FULL
+        else RULES[stage]
+    )
+    return getattr(rules, name).output[0].format(study=STUDY.name, **given)
+
+
+def every(*stages):
+    """The files of all jobs of some stages."""
+
+    def files(wildcards):
+        return [path(*job) for job in STUDY.jobs() if job[0] in stages]
+
+    return files
+
+
+def official(wildcards):
+    """The official files of a dataset, if it has any."""
+    kind = STUDY.datasets[wildcards.dataset]["kind"]
+    return [path("download", wildcards.dataset)] if is_official(kind) else []
+
+
+def shards(wildcards):
+    """The shards that hold the experts of a dataset."""
+    numbers = STUDY.shards(wildcards.dataset)
+    return [path("experts", wildcards.dataset, number) for number in numbers]
+
+
+def manifest(wildcards):
+    """The list of the experts of a dataset, if the method uses them."""
+    cell = wildcards.dataset, int(wildcards.ipc), wildcards.method
+    return [path("manifest", wildcards.dataset)] if STUDY.uses_experts(*cell) else []
+
+
+def taught_by(wildcards):
+    """The shards behind the manifest."""
+    return shards(wildcards) if manifest(wildcards) else []
+
+
+def option(name, files):
+    """A command-line option for an input that some jobs of a rule lack."""
+
+    def params(wildcards):
+        return " ".join([name, *files(wildcards)]) if files(wildcards) else ""
+
+    return params
+
+
+def evaluated(wildcards):
+    """The measured rows of a table."""
+    return [path("evaluate", *row) for row in STUDY.tables[int(wildcards.table)].rows()]
+
+
+def pictured(wildcards):
+    """The condensed sets that a grid shows."""
+    return [path("distill", *cell) for cell in STUDY.pictured(wildcards.figure)]

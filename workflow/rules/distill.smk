@@ -1,0 +1,27 @@
+rule distill:
+    input:
+        data="results/{study}/data/{dataset}.h5",
+        experts=manifest,
+        # The manifest holds a digest of each shard: a new date alone, or one more shard, is not a new teacher.
+        shards=ancient(taught_by),
+    output:
+        condensed="results/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+    log:
+        "results/{study}/logs/distill/{dataset}/ipc-{ipc}/{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/distill/{dataset}/ipc-{ipc}/{method}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="12h",
+    params:
+        spec=spec_of("distill"),
+        code=code_of("distill"),
+        experts=option("--experts", manifest),
+    shell:
+        "python -m esp_core.distill run --spec {params.spec:q} --code {params.code}"
+        " --data {input.data:q} {params.experts}"
+        " --out {output.condensed:q} > {log:q} 2>&1"

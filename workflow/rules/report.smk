@@ -1,0 +1,58 @@
+rule tabulate:
+    input:
+        rows=evaluated,
+        published="config/published.csv",
+    output:
+        csv=report(
+            "results/{study}/tables/table{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        md="results/{study}/tables/table{table}.md",
+        tex="results/{study}/tables/table{table}.tex",
+    log:
+        "results/{study}/logs/tabulate/table{table}.log",
+    benchmark:
+        "results/{study}/benchmarks/tabulate/table{table}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        spec=spec_of("tables"),
+        code=code_of("tables"),
+    shell:
+        "python -m esp_core.tables --spec {params.spec:q} --results results/{wildcards.study}"
+        " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
+
+
+rule draw_grid:
+    input:
+        condensed=pictured,
+    output:
+        png=report(
+            "results/{study}/figures/{figure}.png",
+            caption="../report/grid.rst",
+            category="Synthetic images",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="results/{study}/figures/{figure}.pdf",
+    log:
+        "results/{study}/logs/draw_grid/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/draw_grid/{figure}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        spec=spec_of("figures"),
+        code=code_of("figures"),
+    shell:
+        "python -m esp_core.figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
+        " --out {output.png:q} > {log:q} 2>&1"
