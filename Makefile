@@ -20,14 +20,13 @@ $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo "Installing the packages of requirements.txt into $(VENV), one to two minutes."
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
 demo: $(READY)
 	@python workflow/scripts/unlock.py $(DEMO)
 	snakemake $(DEMO)
 	snakemake $(DEMO) --report results/demo/report.html --quiet all
-	@printf '\nTables:  results/demo/tables/\nFigures: results/demo/figures/\nReport:  results/demo/report.html\n\n'
 	@python -m esp_core.tables show results/demo
 
 paper: $(READY)

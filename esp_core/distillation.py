@@ -57,6 +57,7 @@ class Distillation:
         self.synthetic.to(device)
         self.outer = Outer(self.synthetic, self.recipe)
         self.micro_batch: int | None = self.recipe["micro_batch"]
+        self.measured = self.micro_batch is not None
 
     def run(self, each: Callable[["Distillation", Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""
@@ -73,8 +74,8 @@ class Distillation:
         generator = seeds.generator(*self.names, "step", self.step)
         draw = dsa.draw(self.recipe["augment"], self.classes, generator)
         state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
-        if self.micro_batch is None:
-            self.micro_batch = images_that_fit(self.synthetic, state, self.device)
+        if not self.measured:
+            self.micro_batch, self.measured = images_that_fit(self.synthetic, state, self.device), True
         real = {}
         if any(w.weight and w.objective.needs_real for w in self.objectives):
             images, labels = self.selector.batch(self.recipe["real_batch"], generator)

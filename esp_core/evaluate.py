@@ -59,6 +59,8 @@ def run(spec: dict[str, Any], data_path: Path, condensed_path: Path | None, code
 
 def _one(spec: dict[str, Any], data: Any, train: Any, test: Any, settings: Any, seed: int) -> dict[str, Any]:
     """Train and test one network. Its weights and draws come from (study seed, "evaluate", seed): the same for all methods."""
+    import torch
+
     from esp_core import devices, networks, seeds, training
 
     names = (spec["study_seed"], "evaluate", seed)
@@ -67,6 +69,7 @@ def _one(spec: dict[str, Any], data: Any, train: Any, test: Any, settings: Any, 
     network = networks.build(
         **spec["network"], channels=channels, size=size, classes=len(data.classes), seed=seeds.derive(*names, "network")
     ).to(device)
+    torch.manual_seed(seeds.derive(*names, "dropout"))  # dropout and stochastic depth draw from torch's own generator
     start = time.monotonic()
     training.train(network, train, settings, seeds.generator(*names, "training"))
     result = f"{training.accuracy(network, test):.4f}"

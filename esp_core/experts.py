@@ -10,10 +10,12 @@ from esp_core.errors import UserError, command
 
 def train(arguments: argparse.Namespace) -> None:
     """Train the experts of one shard."""
+    from esp_core import devices
     from esp_core.networks import module_of
     from esp_core.provenance import source_digest
     from esp_core.trajectories.producing import produce
 
+    devices.reuse_memory()
     code = source_digest("esp_core.experts", module_of(arguments.spec["network"]["name"]))
     produce(arguments.spec, code, arguments.data, arguments.out)
 

@@ -57,11 +57,11 @@ class Panel:
     @property
     def width(self) -> int:
         title = self.margin + max(_text_width(line, TITLE_SIZE) for line in self.title.split("\n"))
-        return max(title, sum(self.margin + picture.shape[1] for _, picture in self.stacks))
+        return max(title, sum(self.margin + int(picture.shape[1]) for _, picture in self.stacks))
 
     @property
     def height(self) -> int:
-        return TITLE + self.stacks[0][1].shape[0]
+        return TITLE + int(self.stacks[0][1].shape[0])
 
 
 def panel(condensed: "Condensed", method: str, title: str, most: int = 10) -> Panel:

@@ -32,17 +32,19 @@ def total_bytes(device: torch.device) -> int:
 
 def _saved_bytes(synthetic: Parametrisation, state: State) -> float:
     """Bytes that autograd keeps for one image's forward pass, decoding included."""
-    kept: dict[int, int] = {}
+    kept: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def keep(tensor: Tensor) -> None:
+        # Detached, and nothing handed back: a graph that holds its own outputs through a hook is never freed.
+        kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
 
-    units = torch.arange(1)
-    shared = {t.untyped_storage().data_ptr() for t in (state.theta, *synthetic.tensors.values())}
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        batch = Batch(state, synthetic.decode(units), synthetic.labels(units), trace=True, graph=True)
-        logits = batch.logits
-    del logits
-    return max(1, sum(size for pointer, size in kept.items() if pointer not in shared)) / synthetic.images_per_unit
+    with torch.autograd.graph.saved_tensors_hooks(keep, _never_unpacked):
+        units = torch.arange(1)
+        Batch(state, synthetic.decode(units), synthetic.labels(units), trace=True, graph=True).logits.sum()
+    for shared in (state.theta, *synthetic.tensors.values()):
+        kept.pop(shared.untyped_storage().data_ptr(), None)
+    return max(1, sum(t.untyped_storage().nbytes() for t in kept.values())) / synthetic.images_per_unit
+
+
+def _never_unpacked(packed: None) -> Tensor:
+    raise AssertionError("this graph is only measured")

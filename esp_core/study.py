@@ -65,7 +65,7 @@ class Study:
     def experts(self, dataset: str) -> dict[str, Any]:
         """The section `experts` as it holds for `dataset`."""
         settings = schema.filled({**self.config["experts"], **self.datasets[dataset].get("experts", {})}, "experts")
-        return settings | {"augment": methods.strategy(settings["augment"], self.flip(dataset))}
+        return {"keep": settings["epochs"] + 1, **settings, "augment": methods.strategy(settings["augment"], self.flip(dataset))}
 
     def shards(self, dataset: str) -> range:
         """The numbers of the shards that hold the experts of `dataset`."""

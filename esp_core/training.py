@@ -69,7 +69,7 @@ def train(network: nn.Module, images: Images, settings: Protocol, generator: tor
             group["lr"] = settings.rate(epoch)
         order = torch.randperm(len(images), generator=generator)
         total = torch.zeros((), device=images.labels.device)
-        for index in order.split(settings.batch):
+        for index in batches(order, settings.batch):
             x, y = images.batch(index)
             x = dsa.draw(settings.augment, len(x), generator, same_operation=True)(x)
             loss = _loss(network, x, y, settings.cutmix, generator)
@@ -79,6 +79,14 @@ def train(network: nn.Module, images: Images, settings: Protocol, generator: tor
             total += loss.detach() * len(x)
         curve.append(float(total) / len(images))
     return curve
+
+
+def batches(order: Tensor, size: int) -> list[Tensor]:
+    """Indices (n,) in batches of `size`; a last batch of one joins the one before it, since batch norm needs two images."""
+    parts = list(order.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _loss(network: nn.Module, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:

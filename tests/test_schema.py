@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -214,6 +215,14 @@ def test_every_named_recipe_and_protocol_passes_its_own_checks():
         config = {"study": "all", "datasets": {"cifar10": {"ipc": [1]}}, "methods": names, "evaluation": {"protocol": protocol}}
         assert Study(config).methods.keys() == names.keys()
         assert schema.mistakes(methods._file("protocols.yaml")[protocol], "evaluation") == []
+
+
+def test_the_studies_in_the_manual_are_right():
+    whole, methods = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", (ROOT / "config" / "README.md").read_text(), flags=re.DOTALL))
+    assert Study(whole).rows()
+    study = Study({"study": "manual", "datasets": {"cifar10": {"ipc": [1, 50]}}, "methods": {"dm": {}, **methods["methods"]}})
+    assert study.recipe("cifar10", 50, "esp_no_projection")["iterations"] == 10000
+    assert study.recipe("cifar10", 1, "dm_latent")["optimiser"] == {"kind": "adam", "lr_codes": 0.1, "lr_decoders": 0.01, "decay": "linear"}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_core import methods, specs
+from esp_core import methods, networks, specs
 from esp_core.errors import UserError
 from esp_core.study import Study, load
 
@@ -152,6 +152,11 @@ def test_more_experts_are_new_shards_and_the_old_ones_stay():
     assert [spec(many, "experts", "digits", s)["count"] for s in "0123"] == [2, 2, 2, 1]
 
 
+def test_all_snapshots_are_kept_unless_the_study_says_how_many():
+    assert spec(small(methods={"dm": {}}, experts={"epochs": 7}), "manifest", "digits")["keep"] == 8
+    assert spec(small(methods={"dm": {}}, experts={"epochs": 7, "keep": 3}), "manifest", "digits")["keep"] == 3
+
+
 def test_only_methods_that_use_experts_depend_on_their_number():
     few, many = (
         small(methods={"herding": {}, "dm": {}, "esp": {}}),
@@ -214,6 +219,11 @@ def test_code_digests_name_what_a_job_runs():
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
     assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.evaluate", "esp_core.networks.convnet3"}
     assert named["prepare", "digits"] == {"esp_core.prepare", "esp_core.datasets.digits"}
+
+
+@pytest.mark.parametrize("name", [*networks.NAMES, "tests.small:network"])
+def test_a_networks_module_is_the_one_that_is_imported(name):
+    assert list(specs._network_modules(name)) == [networks.module_of(name)]
 
 
 def run(*arguments):

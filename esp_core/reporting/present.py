@@ -18,8 +18,9 @@ _BUDGET = "budget"
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
     """The table's number and title."""
-    networks = [NETWORK_TITLES.get(name, name) for name in dict.fromkeys(frame.network)]
-    return f"Table {layout.number}. {layout.title} {' and '.join([', '.join(networks[:-1]), networks[-1]] if networks[1:] else networks)}"
+    *others, last = (NETWORK_TITLES.get(name, name) for name in dict.fromkeys(frame.network))
+    networks = f"{', '.join(others)} and {last}" if others else last
+    return f"Table {layout.number}. {layout.title} {networks}"
 
 
 def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str]) -> Sheet:
@@ -66,13 +67,12 @@ def notes(frame: pd.DataFrame, runs: pd.DataFrame, layout: Layout) -> list[str]:
     if runs.empty:
         return ["Nothing in this table was measured; in parentheses are the paper's numbers.", *remarks]
     printed = frame.published_mean.notna()
+    asides = "In parentheses are the paper's number and, where we measured, ours minus the paper's."
     quoted = "; where a row is not measured its quoted number takes part" if (printed & (frame.n == 0)).any() else ""
     said = [
         f"An entry is ours, mean ± sample standard deviation (n − 1; the paper does not say which it prints) over n = "
         f"{_range(frame.n[frame.n > 0])} trainings of the network with different seeds on one and the same training set.",
-        "In parentheses are the paper's number and, where we measured, ours minus the paper's."
-        if printed.any()
-        else "The paper has no numbers for these cells.",
+        asides if printed.any() else "The paper has no numbers for these cells.",
         f"Bold is the best of a column, full data aside{quoted}.",
     ]
     if (frame.method == paired_name(layout)).any():

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-STRIDE = 8
+STRIDE = 4
 REACH = 32_000  # in steps, how far q may move along a link: below 2^15, with room for rounding
 RANGE = 1 << 22  # in steps, how far q may be from 0: whole numbers that float32 holds exactly
 
@@ -32,6 +32,10 @@ class Scale:
     offsets: NDArray[np.float32]
     firsts: NDArray[np.float32]
     steps: NDArray[np.float32]
+
+    def rows(self) -> NDArray[np.float32]:
+        """The three as one array (3, tensors)."""
+        return np.stack([self.offsets, self.firsts, self.steps])
 
 
 def encode(snapshots: NDArray[np.float32], sizes: Sequence[int]) -> tuple[Columns, Scale]:
@@ -55,16 +59,18 @@ def needed(start: int, length: int) -> list[int]:
     return [*range(0, max(start, 1), STRIDE), *range(max(start, 1), start + length + 1)]
 
 
-def decode(columns: Sequence[Tensor], snapshots: int, scale: Scale, sizes: Sequence[int]) -> Tensor:
-    """The last `snapshots` of the `needed` columns, each (P,) int16, as float32 (snapshots, P) on their device."""
-    device, lengths = columns[0].device, torch.tensor(sizes)
-    offset, first, step = (torch.from_numpy(p).repeat_interleave(lengths).to(device) for p in (scale.offsets, scale.firsts, scale.steps))
-    out = torch.empty(snapshots, len(columns[0]), device=device)
+def decode(columns: Tensor, snapshots: int, scale: Scale, sizes: Sequence[int]) -> Tensor:
+    """The last `snapshots` of the `needed` columns (n, P) int16, as float32 (snapshots, P) on their device."""
+    device = columns.device
+    offset, first, step = (torch.from_numpy(np.repeat(p, sizes)).to(device) for p in (scale.offsets, scale.firsts, scale.steps))
     start = torch.addcmul(offset, columns[0].float(), first)
-    q, move, last = torch.zeros_like(start), torch.empty_like(columns[0]), torch.zeros_like(columns[0])
+    q, way = torch.zeros_like(start), torch.empty_like(start)
+    move, last = torch.empty_like(columns[0]), torch.zeros_like(columns[0])
+    out = torch.empty(snapshots, len(start), device=device)
     for row, column in enumerate(columns, snapshots - len(columns)):
         if row > snapshots - len(columns):
-            q += torch.sub(column, last, out=move)  # wraps, and so gives the true difference
+            torch.sub(column, last, out=move)  # wraps, and so gives the true difference
+            q += way.copy_(move)  # three times as fast as adding integers to q
             last = column
         if row >= 0:
             torch.addcmul(start, q, step, out=out[row])

@@ -4,10 +4,8 @@ What is chosen is a function of the network, the recipe and the kind of device, 
 every shard. The measurements behind each choice are in docs/experts.md.
 """
 
-import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -22,8 +20,6 @@ from esp_core.trajectories import winograd
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORTH_COMPILING = 2e13  # floating-point operations an expert; fewer are done before a compiler is
-
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,11 +46,12 @@ def plan(network: nn.Module, image: Tensor, images: int, precision: str) -> Plan
     """
     device = image.device
     if precision not in PRECISIONS:
-        raise UserError(f"training.precision: {precision} is unknown; use one of {', '.join(PRECISIONS)}")
+        raise UserError(f"experts.precision: {precision} is unknown; use one of {', '.join(PRECISIONS)}")
     notes = []
     if precision == "auto":
-        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-        notes.append(f"precision {precision}: this device {'multiplies' if precision == 'bfloat16' else 'does not multiply'} bfloat16 faster")
+        fast = has_fast_bfloat16(device)
+        precision = "bfloat16" if fast else "float32"
+        notes.append(f"precision {precision}: this device has {'' if fast else 'no '}instructions for bfloat16 products")
     work = 3 * images * _operations(network, image)  # the backward pass costs two forward passes
     missing = _missing_compiler(device)
     if work < WORTH_COMPILING:
@@ -90,15 +87,11 @@ def losses(network: nn.Module, chosen: Plan, device: torch.device) -> tuple[Loss
     return torch.compile(_loss(fast, chosen, device), dynamic=False), any_batch
 
 
-def settle(device: torch.device) -> None:
-    """Settings of the process: the same sums at every run, and on Linux memory that is kept once it was used."""
+def make_deterministic(device: torch.device) -> None:
+    """The same sums at every run: on CUDA, cuDNN's convolutions that have an order."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        # By default every large tensor is a fresh mapping, and its page faults cost as much as the work in it.
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _loss(network: nn.Module, chosen: Plan, device: torch.device) -> Loss:

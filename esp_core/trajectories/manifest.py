@@ -32,10 +32,9 @@ def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str,
         "spec": spec,
         "code": opened[0].header["code"],
         "data": opened[0].header["data"],
-        "engine": opened[0].header["engine"],
         "layout": opened[0].layout,
         "parameters": sum(sizes(opened[0].layout)),
-        "snapshots": opened[0].columns.shape[1],
+        "snapshots": opened[0].shape[1],
         "shards": [_entry(shard) for shard in opened],
         "experts": [expert for shard in opened for expert in _experts(shard)],
     }
@@ -72,8 +71,8 @@ def check_spec(shard: Shard, spec: dict[str, Any]) -> None:
 
 
 def check_kin(shard: Shard, other: Shard) -> None:
-    """Raise UserError where two shards differ in data, code, engine or parameter layout."""
-    for key in ("data", "code", "engine", "layout"):
+    """Raise UserError where two shards differ in data, code or parameter layout. Their engines may differ; each is listed."""
+    for key in ("data", "code", "layout"):
         if shard.header[key] != other.header[key]:
             raise UserError(
                 f"{shard.path}: its {key} ({_short(shard.header[key])}) is not that of {other.path.name} "
@@ -99,6 +98,7 @@ def _entry(shard: Shard) -> dict[str, Any]:
         "bytes": shard.path.stat().st_size,
         "sha256": file_digest(shard.path),
         "digest": shard.digest,
+        "engine": shard.header["engine"],
     }
 
 
@@ -107,10 +107,10 @@ def _experts(shard: Shard) -> list[dict[str, Any]]:
         {
             "expert": shard.first + row,
             "digest": shard.digests[row],
-            "accuracy": round(float(shard.accuracy[row]), 4),
-            "seconds": round(float(shard.seconds[row]), 3),
+            "accuracy": round(float(expert.accuracy), 4),
+            "seconds": round(float(expert.seconds), 3),
         }
-        for row in range(len(shard))
+        for row, expert in enumerate(shard.experts)
     ]
 
 

@@ -63,7 +63,7 @@ class Part:
         self._file.seek(self._offset(number))
         record = self._parse(self._file.read(self._body + 32))
         if record is None:
-            raise UserError(f"{self.path}: record {number} has changed since it was written; delete the file and run the same command again")
+            raise UserError(f"{self.path}: record {number} is damaged; delete the file and run the same command again")
         return record
 
     def append(self, record: Record) -> None:

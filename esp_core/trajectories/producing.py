@@ -24,14 +24,18 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
     """Train the experts first .. first + count - 1 of `spec` and write them to `out`.
 
     Raises UserError for a bad spec, data of another name, divergence, and a shard that another job is training.
+    A job that was killed before goes on from `out`.part where that is of the same spec, code and data.
     """
     recipe = settings(spec["training"])
     if not 2 <= spec["keep"] <= recipe.epochs + 1:
         raise UserError(f"experts.keep: {spec['keep']} snapshots; a trajectory of {recipe.epochs} epochs has 2 to {recipe.epochs + 1}")
     device = devices.pick(spec["device"])
-    engine.settle(device)
-    shard = _Shard(spec, recipe, load(data_path, device))
-    identity = {"spec": spec, "code": code, "data": shard.data.digest}
+    engine.make_deterministic(device)
+    data = load(data_path, device)
+    if data.name != spec["dataset"]:
+        raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")
+    shard = _Shard(spec, recipe, data)
+    identity = {"spec": spec, "code": code, "data": data.digest}
     with Part(out, identity, 2 if recipe.momentum else 1, shard.parameters) as part:
         for note in (*shard.notes, part.note):
             print(f"experts: {note}", flush=True) if note else None
@@ -77,6 +81,9 @@ class _Shard:
         for epoch in range(max(done, 1), self.recipe.epochs + 1):
             start = time.monotonic()
             loss = self.trainer.epoch(*self._name(expert), "epoch", epoch)
+            if not math.isfinite(loss):
+                name = f"{self.spec['dataset']}: expert {expert}"
+                raise UserError(f"{name}: the loss is {loss} in epoch {epoch}; lower experts.lr ({self.recipe.lr})")
             part.append(Record(expert, epoch, loss, time.monotonic() - start, self.trainer.state().numpy()))
             progress.step(f"expert {expert}, loss {loss:.3f}")
 
@@ -88,7 +95,7 @@ class _Shard:
         try:
             return store.compact(snapshots, self.layout, self.trainer.accuracy(), losses, seconds)
         except ValueError as error:
-            raise UserError(f"expert {records[0].expert}: {error}: nothing was learnt; raise training.lr ({self.recipe.lr})") from None
+            raise UserError(f"expert {records[0].expert}: {error}: nothing was learnt; raise experts.lr ({self.recipe.lr})") from None
 
     def _network(self, expert: int) -> nn.Module:
         settings = {**self.spec["network"]}

@@ -23,7 +23,7 @@ class Trajectories:
     """The experts of one manifest. `len` is their number.
 
     On CUDA the whole store is held in device memory where it takes less than half of what is free (`hold` decides otherwise);
-    elsewhere the files are mapped and the system's page cache holds them.
+    elsewhere a segment is read from its file, which the system's page cache holds.
     """
 
     def __init__(self, path: str | Path, device: str | torch.device = "cpu", hold: bool | None = None):
@@ -49,8 +49,8 @@ class Trajectories:
                 f"expert {expert}, snapshots {start} to {start + length}: the store has {len(self)} experts of {self.snapshots} snapshots"
             )
         shard, row = self._rows[expert]
-        source = self._held[expert] if self._held is not None else torch.from_numpy(shard.columns[row])
-        columns = [source[i].to(self.device) for i in codec.needed(start, length)]
+        wanted = codec.needed(start, length)
+        columns = shard.read(row, wanted).to(self.device) if self._held is None else self._held[expert][wanted]
         return codec.decode(columns, length + 1, shard.scales[row], self._sizes)
 
     def snapshot(self, expert: int, index: int) -> Tensor:
@@ -84,7 +84,7 @@ class Trajectories:
         if self.device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(self.device)
-        return sum(shard.columns.nbytes for shard in self._shards) < HOLD_SHARE * free
+        return 2 * len(self) * self.snapshots * self.parameters < HOLD_SHARE * free
 
     def _hold(self) -> list[Tensor]:
-        return [torch.from_numpy(shard.columns[row]).to(self.device) for shard, row in self._rows]
+        return [shard.read(row, range(self.snapshots)).to(self.device) for shard, row in self._rows]

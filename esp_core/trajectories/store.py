@@ -1,9 +1,11 @@
 """A shard: one HDF5 file of experts, a row an expert, a column a snapshot, P values.
 
-    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   offsets, firsts, steps  float32 (experts, tensors)
-    accuracy  float32 (experts,), percent on the test images after the last epoch
-    loss      float32 (experts, epochs), mean over the images of an epoch        seconds         float64 (experts,)
-    digest    SHA-256 of an expert's values      attributes    format, header (JSON: spec, code, data, layout, engine, ...), digest
+    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`    scales   float32 (experts, 3, tensors)
+    accuracy  float32 (experts,), percent of the test images after the last epoch
+    loss      float32 (experts, epochs), mean over the images of an epoch         seconds  float64 (experts,)
+    digest    SHA-256 of an expert's values      attributes  format, header (JSON: spec, code, data, layout, engine), digest
+
+Time is kept but is part of no digest: an expert that is trained again is the same expert.
 """
 
 import hashlib
@@ -22,7 +24,6 @@ from esp_core.provenance import canonical
 from esp_core.trajectories.codec import Columns, Scale, encode, standing
 
 FORMAT = "esp-trajectories-1"
-SCALE = ("offsets", "firsts", "steps")
 
 Layout = list[tuple[str, list[int]]]
 
@@ -40,7 +41,7 @@ class Expert:
     def digest(self) -> str:
         """SHA-256 of everything that training computed; the time it took is not part of it."""
         sha = hashlib.sha256()
-        for array in (self.scale.offsets, self.scale.firsts, self.scale.steps, np.float32(self.accuracy), self.loss, self.columns):
+        for array in (self.scale.rows(), np.float32(self.accuracy), self.loss, self.columns):
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
@@ -63,16 +64,14 @@ def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: 
     layout: Layout = header["layout"]
     with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("columns", (count, snapshots, sum(sizes(layout))), "<i2")
-        for name in SCALE:
-            file.create_dataset(name, (count, len(layout)), "<f4")
+        file.create_dataset("scales", (count, 3, len(layout)), "<f4")
         file.create_dataset("accuracy", (count,), "<f4")
         file.create_dataset("loss", (count, epochs), "<f4")
         file.create_dataset("seconds", (count,), "<f8")
         file.create_dataset("digest", (count,), "S64")
         for row, expert in enumerate(experts):
             file["columns"][row] = expert.columns
-            for name in SCALE:
-                file[name][row] = getattr(expert.scale, name)
+            file["scales"][row] = expert.scale.rows()
             file["accuracy"][row], file["loss"][row] = expert.accuracy, expert.loss
             file["seconds"][row], file["digest"][row] = expert.seconds, expert.digest()
         file.attrs["format"] = FORMAT

@@ -75,22 +75,24 @@ class Trainer:
         self.optimiser = torch.optim.SGD(self.weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
 
     def epoch(self, *names: str | int) -> float:
-        """Train one epoch, whose draws are a function of `names`; return the mean loss over its images.
+        """Train one epoch, whose draws are a function of `names`; return the mean loss over its images."""
+        device = self.images.train.device
+        total = torch.zeros((), device=device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seeds.derive(*names, "dropout"))  # which draws from torch's own generator
+            for loss, count in self.steps(seeds.generator(*names)):
+                total += loss * count
+        return float(total) / len(self.images.train)
 
-        Raises UserError where the loss is not finite.
-        """
+    def steps(self, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        """Train one epoch with the draws of `generator`, a batch at a time; yields its mean loss, on the device, and its size."""
         self.network.train()
-        total = torch.zeros((), device=self.images.train.device)
-        for images, labels in self.images.batches(self.recipe, seeds.generator(*names)):
+        for images, labels in self.images.batches(self.recipe, generator):
             loss = (self.fast if len(labels) == self.recipe.batch else self.plain)(images, labels)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
-            total += loss.detach() * len(labels)
-        mean = float(total) / len(self.images.train)
-        if mean != mean or mean == float("inf"):
-            raise UserError(f"{', '.join(map(str, names))}: the loss is {mean}; lower training.lr ({self.recipe.lr})")
-        return mean
+            yield loss.detach(), len(labels)
 
     @torch.no_grad()
     def accuracy(self) -> float:
@@ -123,5 +125,5 @@ class Trainer:
 def settings(spec: dict[str, Any]) -> Recipe:
     """The recipe of a spec's `training`. Raises UserError naming an unknown key."""
     if unknown := set(spec) - set(Recipe.__dataclass_fields__):
-        raise UserError(f"training.{min(unknown)}: unknown key; use {', '.join(Recipe.__dataclass_fields__)}")
+        raise UserError(f"experts.{min(unknown)}: unknown key; use {', '.join(Recipe.__dataclass_fields__)}")
     return Recipe(**spec)

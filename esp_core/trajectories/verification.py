@@ -38,20 +38,19 @@ def _listed(path: Path, entry: dict[str, object], spec: dict[str, object]) -> li
 
 def _shard(path: Path) -> list[str]:
     try:
-        shard = Shard(path)
-    except UserError as error:
+        return [f"{path}: {problem}; {REBUILD}" for problem in problems(Shard(path))]
+    except UserError as error:  # it does not open, or not all of it
         return [str(error)]
-    return [f"{path}: {problem}; {REBUILD}" for problem in problems(shard)]
 
 
 def problems(shard: Shard) -> list[str]:
     """What is wrong with a shard's content, the expert named."""
     found = []
-    for row in range(len(shard)):
+    for row, expert in enumerate(shard.experts):
         name = f"expert {shard.first + row}"
-        if shard.expert(row).digest() != shard.digests[row]:
+        if expert.digest() != shard.digests[row]:
             found.append(f"{name}: its digest differs: bytes have changed since it was written")
-        elif (still := standing(shard.columns[row])) is not None:
+        elif (still := standing(expert.columns)) is not None:
             found.append(f"{name}: snapshots {still} and {still + 1} are equal")
     if shard_digest(shard.header, shard.digests) != shard.digest:
         found.append("the header or the list of digests has changed since it was written")

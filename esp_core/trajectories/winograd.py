@@ -16,8 +16,22 @@ from torch.nn.functional import conv2d, pad
 Matrix = list[list[float]]
 
 # Evaluation points 0, 1, -1, 2, -2 and infinity.
-B_T: Matrix = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
-G: Matrix = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+B_T: Matrix = [
+    [4, 0, -5, 0, 1, 0],
+    [0, -4, -4, 1, 1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+]
+G: Matrix = [
+    [1 / 4, 0, 0],
+    [-1 / 6, -1 / 6, -1 / 6],
+    [-1 / 6, 1 / 6, -1 / 6],
+    [1 / 24, 1 / 12, 1 / 6],
+    [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+]
 A_T: Matrix = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 A: Matrix = [list(column) for column in zip(*A_T, strict=True)]
 
@@ -45,7 +59,7 @@ class Convolution(nn.Module):
         """(n, C, H, W) -> (n, K, H, W)."""
         if images.shape[2] % 4 or images.shape[3] % 4:
             return conv2d(images, self.weight, self.bias, padding=1)
-        out = _Winograd.apply(images, self.weight)
+        out: Tensor = _Winograd.apply(images, self.weight)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.view(-1, 1, 1)
 
 

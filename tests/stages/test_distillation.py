@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from small import CLASSES, Experts, dataset, spec
 
+from benchmarks.memory import LiveBytes
+from esp_core import memory
 from esp_core.distillation import Distillation
 from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork
@@ -117,6 +119,24 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
     assert calls[-1] <= 40
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_of_a_step_stays_alive():
+    alive = []
+    with LiveBytes() as mode:
+        job("esp", iterations=14).run(lambda job, outcome: alive.append(mode.alive))
+    assert alive[3] == alive[6] == alive[12], "each is the first step of a segment"
+
+
+def test_the_micro_batch_is_what_fits(monkeypatch):
+    made = job("esp", iterations=1)
+    monkeypatch.setattr(memory, "total_bytes", lambda device: 10**12)
+    run(made)
+    assert made.micro_batch is None
+    monkeypatch.setattr(memory, "total_bytes", lambda device: 10**6)
+    made = job("esp", iterations=1)
+    run(made)
+    assert made.synthetic.images_per_unit <= made.micro_batch < made.synthetic.images
 
 
 def test_synthetic_batch_limits_the_units_of_a_step():

@@ -7,7 +7,7 @@ from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import networks
 from esp_core.errors import UserError
-from esp_core.training import Images, _loss, accuracy, protocol, train
+from esp_core.training import Images, _loss, accuracy, batches, protocol, train
 
 SETTINGS = {
     "name": "dsa",
@@ -51,6 +51,12 @@ def test_training_is_sgd_with_momentum_and_decay_written_out():
                     p -= (0.05 if epoch < 2 else 0.005) * v
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(20, [10, 10]), (21, [10, 11]), (22, [10, 10, 2]), (1, [1])])
+def test_no_batch_of_one_is_left_over(n, sizes):
+    parts = batches(torch.arange(n), 10)
+    assert [len(part) for part in parts] == sizes and torch.cat(parts).tolist() == list(range(n))
 
 
 def test_accuracy_counts():

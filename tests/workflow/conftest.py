@@ -61,7 +61,7 @@ class Repository:
 
     def planned(self):
         """The jobs of a dry run, each as its rule and wildcards: "distill digits 1 esp"."""
-        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", self.run("--dry-run"), flags=re.MULTILINE)
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", self.run("--dry-run", "--quiet", "host"), flags=re.MULTILINE)
         found = {(rule, m[1] if (m := re.search(r"wildcards: study=tiny(?:, )?(.*)", body)) else "") for rule, body in blocks}
         return {" ".join([rule, *re.findall(r"=([^,]*)", wildcards)]) for rule, wildcards in found if rule != "all"}
 

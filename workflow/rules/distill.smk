@@ -2,7 +2,7 @@ rule distill:
     input:
         data="results/{study}/data/{dataset}.h5",
         experts=manifest,
-        # The manifest holds a digest of each shard: a new date alone, or one more shard, is not a new teacher.
+        # The manifest holds a digest of each shard, so that a shard's date does not count.
         shards=ancient(taught_by),
     output:
         condensed="results/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",

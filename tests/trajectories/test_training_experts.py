@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from trajectories.expert_specs import shard_spec
+
+from esp_core import datasets, networks, seeds
+from esp_core.augment import dsa
+from esp_core.errors import UserError
+from esp_core.networks.flat import flatten
+from esp_core.trajectories import engine, winograd
+from esp_core.trajectories.producing import produce
+from esp_core.trajectories.reader import Trajectories
+from esp_core.trajectories.shard import Shard
+from esp_core.trajectories.training import Recipe, Trainer, prepared, settings
+
+EAGER = engine.Plan("float32", compiled=False, channels_last=False, winograd=False)
+
+
+def small_network(seed=0):
+    return networks.build("convnet3", channels=1, size=8, classes=10, width=4, depth=2, seed=seed)
+
+
+def plain_losses(network, recipe, data, steps, *names):
+    """The recipe as one would write it down: normalise all, shuffle, augment, torch.optim.SGD."""
+    images = (data.train.images.float() / 255 - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
+    optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    losses, epoch = [], 0
+    while len(losses) < steps:
+        generator = seeds.generator(*names, epoch)
+        order = torch.randperm(len(images), generator=generator)
+        for begin in range(0, len(order), recipe.batch):
+            batch = order[begin : begin + recipe.batch]
+            x = dsa.draw(recipe.augment, len(batch), generator, same_operation=True)(images[batch])
+            loss = cross_entropy(network(x), data.train.labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        epoch += 1
+    return losses[:steps]
+
+
+def our_losses(trainer, steps, *names):
+    losses, epoch = [], 0
+    while len(losses) < steps:
+        losses += [float(loss) for loss, _ in trainer.steps(seeds.generator(*names, epoch))]
+        epoch += 1
+    return losses[:steps]
+
+
+@pytest.mark.parametrize("momentum, weight_decay", [(0.0, 0.0), (0.9, 5e-4)])
+def test_losses_are_those_of_the_plain_recipe(digits, momentum, weight_decay):
+    recipe = Recipe(lr=0.05, batch=300, momentum=momentum, weight_decay=weight_decay, augment="color_crop_cutout_scale_rotate")
+    data = datasets.load(digits)
+    ours = our_losses(Trainer(small_network(), recipe, prepared(data, recipe), EAGER), 20, "draws")
+    theirs = plain_losses(small_network(), recipe, data, 20, "draws")
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
+
+
+def test_losses_agree_with_winograd_convolutions(digits):
+    recipe = Recipe(lr=0.05, batch=300, augment="color_crop_cutout_scale_rotate")
+    data = datasets.load(digits)
+    trainer = Trainer(networks.build("convnet3", 1, 8, 10, width=16, depth=2, seed=0), recipe, prepared(data, recipe), EAGER)
+    replaced = winograd.replace_convolutions(trainer.network)
+    assert any(isinstance(module, winograd.Convolution) for module in replaced.modules())
+    trainer.fast = lambda x, y: cross_entropy(replaced(x), y)
+    theirs = plain_losses(networks.build("convnet3", 1, 8, 10, width=16, depth=2, seed=0), recipe, data, 20, "draws")
+    assert our_losses(trainer, 20, "draws") == pytest.approx(theirs, rel=1e-4)
+
+
+def test_snapshots_differ_and_begin_with_the_initialisation(stored):
+    experts = Trajectories(stored / "manifest.json")
+    whole = experts.segment(2, 0, experts.snapshots - 1)
+    assert all(not torch.equal(a, b) for a, b in zip(whole[:-1], whole[1:], strict=True))
+    fresh = flatten(small_network(seeds.derive(3, "experts", "digits", 2, "init")))
+    assert torch.allclose(whole[0], fresh, atol=1e-5)
+
+
+def test_the_last_snapshot_has_the_recorded_accuracy(stored, digits):
+    experts = Trajectories(stored / "manifest.json")
+    data = datasets.load(digits)
+    network = small_network()
+    torch.nn.utils.vector_to_parameters(experts.snapshot(3, 3), network.parameters())
+    right = (network(data.normalise(data.test.images)).argmax(1) == data.test.labels).float().mean()
+    assert experts.manifest["experts"][3]["accuracy"] == pytest.approx(100 * float(right), abs=0.3)
+    assert float(right) > 0.15
+
+
+def test_an_expert_is_the_same_in_any_shard(stored, make, tmp_path):
+    together = [Shard(stored / "shard-001.h5").experts[0], Shard(stored / "shard-000.h5").experts[1]]
+    alone = [Shard(make(tmp_path / f"{first}.h5", first=first, count=1)).experts[0] for first in (2, 1)]
+    for a, b in zip(together, alone, strict=True):
+        assert a.digest() == b.digest()
+        assert np.array_equal(a.columns, b.columns)
+
+
+@pytest.mark.parametrize("change", [{"study_seed": 4}, {"first": 1}])
+def test_another_seed_or_number_is_another_expert(stored, make, tmp_path, change):
+    other = Shard(make(tmp_path / "other.h5", count=1, **change)).experts[0]
+    assert other.digest() != Shard(stored / "shard-000.h5").experts[0].digest()
+
+
+def test_only_the_first_snapshots_are_kept(stored, make, tmp_path):
+    short = Shard(make(tmp_path / "short.h5", count=1, keep=2))
+    long = Shard(stored / "shard-000.h5")
+    assert short.shape[1] == 2
+    assert short.experts[0].accuracy == long.experts[0].accuracy  # all epochs were trained
+    assert np.array_equal(short.experts[0].loss, long.experts[0].loss)
+
+
+def test_zca_trains_on_whitened_images(stored, make, tmp_path):
+    whitened = Shard(make(tmp_path / "zca.h5", count=1, zca=True))
+    assert whitened.experts[0].loss[-1] < whitened.experts[0].loss[0]
+    assert not np.array_equal(whitened.experts[0].loss, Shard(stored / "shard-000.h5").experts[0].loss)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"keep": 5}, r"experts.keep: 5 snapshots; a trajectory of 3 epochs has 2 to 4"),
+        ({"lr": 1e30}, r"digits: expert 0: the loss is .* in epoch .; lower experts.lr"),
+        ({"lr": 0.0}, r"expert 0: snapshots 0 and 1 are equal: nothing was learnt; raise experts.lr"),
+        ({"precision": "float8"}, r"experts.precision: float8 is unknown; use one of auto, float32, bfloat16"),
+        ({"dataset": "cifar10"}, r"holds digits, not cifar10"),
+        ({"network": {"name": "resnet10"}}, r"network resnet10: it keeps running statistics"),
+    ],
+)
+def test_mistakes_are_named(digits, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        produce(shard_spec(**changes), "code", digits, tmp_path / "shard.h5")
+    assert not (tmp_path / "shard.h5").exists()
+
+
+def test_an_unknown_key_of_the_recipe_is_named():
+    with pytest.raises(UserError, match=r"experts.learning_rate: unknown key; use epochs, lr"):
+        settings({"learning_rate": 0.1})
