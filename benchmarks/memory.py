@@ -84,7 +84,9 @@ class Setting:
             tensor.requires_grad_()
         network = networks.build("convnet3", channels, size, CLASSES, seed=0, width=width).to(device)
         theta = flatten(network)
-        snapshots = torch.stack([theta * (1 + 0.01 * k) + 0.01 * torch.randn(theta.shape, generator=generator).to(device) for k in range(LENGTH + 1)])
+        snapshots = torch.stack(
+            [theta * (1 + 0.01 * k) + 0.01 * torch.randn(theta.shape, generator=generator).to(device) for k in range(LENGTH + 1)]
+        )
         draw = dsa.draw("color_crop_cutout", CLASSES, generator)
         self.state = State(FlatNetwork(network), theta, CLASSES, draw, basis=subspace.basis(snapshots))
         self.terms = [Weighted("projection", objectives.build("projection"), 1.0)]
@@ -120,7 +122,7 @@ class Setting:
 
 
 def rows(ipcs: list[int], steps: list[int], make: Callable[[int], Setting], unroll_limit: int) -> Iterator[dict[str, Any]]:
-    """One row for each IPC at one step, and for each number of steps at the middle IPC; MB, empty where past `unroll_limit` images x steps."""
+    """A row for each IPC at one step and for each number of steps at the middle IPC, in MB; None past `unroll_limit` images x steps."""
     middle = ipcs[len(ipcs) // 2]
     for axis, cases in (("ipc", [(ipc, 1) for ipc in ipcs]), ("steps", [(middle, n) for n in steps])):
         for ipc, count in cases:
@@ -148,7 +150,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     device = devices.pick(args.device)
-    print(f"# {devices.describe(device)}, ConvNet-3 width {args.width}, {args.channels}x{args.size}x{args.size}, MB of live tensors, n = 1 (exact count)")
+    print(f"# {devices.describe(device)}, MB of live tensors, exact: n = 1")
+    print(f"# ConvNet-3 of width {args.width}, images {args.channels}x{args.size}x{args.size}, micro-batch {args.micro_batch}")
 
     def make(ipc: int) -> Setting:
         return Setting(ipc, args.size, args.channels, args.width, args.micro_batch, device)

@@ -11,7 +11,15 @@ from esp_core.condensed import Condensed, load_condensed
 from esp_core.errors import UserError
 from esp_core.provenance import canonical, digest
 
-EXPERTS = {"epochs": 50, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "batch": 256, "zca": False, "precision": "auto"}  # Section 4.2; MTT
+EXPERTS = {
+    "epochs": 50,
+    "lr": 0.01,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "batch": 256,
+    "zca": False,
+    "precision": "auto",
+}  # Section 4.2; MTT
 
 
 def condense(

@@ -37,7 +37,9 @@ class Condensed:
         return self.task.normalise(images)
 
 
-def save_condensed(path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]) -> None:
+def save_condensed(
+    path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]
+) -> None:
     """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
     task = synthetic.task
     header = {

@@ -1,7 +1,7 @@
 """Stage `distill`: condense one (dataset, IPC) cell by one method.
 
-    python -m esp_core.distill run --spec JSON --data D.h5 [--experts manifest.json] --out S.safetensors
-    python -m esp_core.distill export S.safetensors FOLDER [--format png|npz|imagefolder]
+python -m esp_core.distill run --spec JSON --data D.h5 [--experts manifest.json] --out S.safetensors
+python -m esp_core.distill export S.safetensors FOLDER [--format png|npz|imagefolder]
 """
 
 import argparse
@@ -111,7 +111,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.distill", description=__doc__.partition("\n")[0])
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("run", help="condense one cell by one method")
-    one.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it")
+    one.add_argument(
+        "--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it"
+    )
     one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")
     one.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")

@@ -59,7 +59,7 @@ class Distillation:
         self.micro_batch: int | None = self.recipe["micro_batch"]
         self.measured = self.micro_batch is not None
 
-    def run(self, each: Callable[["Distillation", Outcome], None]) -> Parametrisation:
+    def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""
         while self.step < self.recipe["iterations"]:
             outcome = self._take_step()
@@ -113,7 +113,9 @@ class Distillation:
     def _refuse_divergence(self, outcome: Outcome) -> None:
         if not math.isfinite(float(outcome.total)):
             rates = ", ".join(f"optimiser.{k}" for k in self.recipe["optimiser"] if k.startswith("lr"))
-            raise UserError(f"{self.title}: the loss is {float(outcome.total)} at step {self.step}; lower {rates} or the objectives' weights")
+            raise UserError(
+                f"{self.title}: the loss is {float(outcome.total)} at step {self.step}; lower {rates} or the objectives' weights"
+            )
 
     @property
     def title(self) -> str:

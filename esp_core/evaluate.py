@@ -1,6 +1,6 @@
 """Stage `evaluate`: train a network on a condensed set, or on the whole training set, once a seed, and test it.
 
-    python -m esp_core.evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
+python -m esp_core.evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """The outer optimiser: Adam on codes and decoders (Section 4.2), SGD on pixels (DM, DSA), with a stated decay."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,27 +18,27 @@ class Outer:
     for every group of tensors, named by the first word of the tensor's name: lr_codes, lr_decoders, lr_pixels.
     """
 
-    def __init__(self, synthetic: Parametrisation, recipe: dict[str, object]):
-        settings = dict(recipe["optimiser"])  # type: ignore[call-overload]
-        self.synthetic, self.iterations = synthetic, int(recipe["iterations"])  # type: ignore[call-overload]
+    def __init__(self, synthetic: Parametrisation, recipe: dict[str, Any]):
+        settings = recipe["optimiser"]
+        self.synthetic, self.iterations = synthetic, recipe["iterations"]
         self.kind, self.decay = settings.get("kind", "adam"), settings.get("decay", "constant")
         if self.decay not in DECAYS:
             raise UserError(f"optimiser.decay: {self.decay!r}; use one of {', '.join(DECAYS)}")
-        self.groups = []
+        self.groups: list[dict[str, Any]] = []
         for name, tensor in synthetic.tensors.items():
             tensor.requires_grad_()
             self.groups.append({"params": [tensor], "lr": self._rate(settings, name)})
-        self.rates = [group["lr"] for group in self.groups]
+        self.rates: list[float] = [group["lr"] for group in self.groups]
         self.optimiser = self._optimiser(settings)
 
-    def _optimiser(self, settings: dict[str, float]) -> torch.optim.Optimizer:
+    def _optimiser(self, settings: dict[str, Any]) -> torch.optim.Optimizer:
         if self.kind == "adam":
             return torch.optim.Adam(self.groups)
         if self.kind == "sgd":
             return torch.optim.SGD(self.groups, momentum=settings.get("momentum", 0.0))
         raise UserError(f"optimiser.kind: {self.kind!r}; use adam or sgd")
 
-    def _rate(self, settings: dict[str, float], tensor: str) -> float:
+    def _rate(self, settings: dict[str, Any], tensor: str) -> float:
         key = "lr_" + {"decoder": "decoders"}.get(tensor.partition(".")[0], tensor.partition(".")[0])
         if self.iterations and key not in settings:
             raise UserError(f"optimiser.{key}: missing; this parametrisation stores {tensor}")

@@ -4,14 +4,14 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Modules that decide how a job talks, never what it computes: editing them reruns nothing.
-SPEAKS_ONLY = frozenset({"esp_core.progress", "esp_core.errors", "esp_core.provenance"})
+# Modules that decide how a job talks, or the package is called, never what a job computes: editing them reruns nothing.
+SPEAKS_ONLY = frozenset({"esp_core", "esp_core.progress", "esp_core.errors", "esp_core.provenance"})
 
 
 def canonical(spec: Any) -> str:
@@ -58,7 +58,7 @@ def module_file(module: str) -> Path | None:
     return next((p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed(module: str) -> tuple[str, tuple[str, ...]] | None:
     path = module_file(module)
     if path is None:

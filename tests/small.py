@@ -38,7 +38,9 @@ class Experts:
         self.layout = FlatNetwork(network).layout
         generator = torch.Generator().manual_seed(2)
         start = flatten(network)
-        self.weights = torch.stack([torch.stack([start + 0.02 * k * torch.randn(len(start), generator=generator) for k in range(5)]) for _ in range(2)])
+        self.weights = torch.stack(
+            [torch.stack([start + 0.02 * k * torch.randn(len(start), generator=generator) for k in range(5)]) for _ in range(2)]
+        )
 
     def __len__(self):
         return 2

@@ -51,5 +51,3 @@ class Formation(Pixels):
 def build(task: Task, factor: int = 2, init: str = "random", clamp: bool = True) -> Formation:
     """See `Formation`; `init` is one of noise, random and herding."""
     return Formation(task, factor, init, clamp)
-
-

@@ -38,7 +38,7 @@ def codes_per_class(task: Task, decoders: int, code_channels: int, width: int, u
         smallest = math.ceil((shared + per_code) / (task.budget / task.ipc))
         raise UserError(
             f"parametrisation latent: {decoders} decoders take {shared:,} of {task.budget:,} numbers at IPC {task.ipc} and leave no "
-            f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders, width or code_channels"
+            f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders or width"
         )
     return count
 
@@ -110,8 +110,6 @@ def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def build(
-    task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise"
-) -> Latent:
+def build(task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise") -> Latent:
     """Codes and decoders that fill the budget of `task`; see `Latent` and `codes_per_class`."""
     return Latent(task, decoders, code_channels, width, upsamplings, init)

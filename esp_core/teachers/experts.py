@@ -1,6 +1,6 @@
 """`experts`: start at a segment of an expert trajectory and walk N inner steps on the synthetic set (Algorithm 1)."""
 
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -40,9 +40,11 @@ class Experts(Teacher):
                 f"teacher: start_max {start_max} + length {length} needs {start_max + length + 1} snapshots an expert, "
                 f"the store keeps {classroom.experts.snapshots}; raise experts.keep or lower teacher.start_max"
             )
+        if basis not in get_args(subspace.Kind):
+            raise UserError(f"teacher.basis: {basis!r}; use one of {', '.join(get_args(subspace.Kind))}")
         self.classroom, self.experts = classroom, classroom.experts
         self.length, self.steps, self.start_max = length, steps, start_max
-        self.lr, self.projected, self.kind, self.loss = lr, projected, basis, loss
+        self.lr, self.projected, self.kind, self.loss = lr, projected, cast(subspace.Kind, basis), loss
         self.wants = (_InnerGradient(),) if steps > 1 else ()
         self._segment = -1
         self._theta: Tensor

@@ -1,6 +1,5 @@
 """The manifest of a study's experts: what they are, where each lies, its digest and accuracy. It is what methods open."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from esp_core import files
 from esp_core.errors import UserError
-from esp_core.trajectories.shard import REBUILD, Shard
+from esp_core.trajectories.seal import REBUILD
+from esp_core.trajectories.shard import Shard
 from esp_core.trajectories.store import sizes
 
 FORMAT = "esp-manifest-1"
@@ -55,12 +55,6 @@ def load(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_spec(shard: Shard, spec: dict[str, Any]) -> None:
     """Raise UserError where a shard was made for something else than `spec`, a manifest's."""
     theirs = _flat({key: value for key, value in shard.header["spec"].items() if key not in PLACE})
@@ -96,7 +90,6 @@ def _entry(shard: Shard) -> dict[str, Any]:
         "first": shard.first,
         "count": len(shard),
         "bytes": shard.path.stat().st_size,
-        "sha256": file_digest(shard.path),
         "digest": shard.digest,
         "engine": shard.header["engine"],
     }

@@ -1,7 +1,7 @@
 """What an unfinished shard leaves beside its output: every epoch as it ended, so that a killed job goes on from there.
 
-`shard-000.h5.part` begins with one line, the header of the shard as JSON. Then one record an epoch, all of one size: expert, epoch
-(int64), loss, seconds (float64), the weights (P,) and, with momentum, its buffer (P,), float32, and the SHA-256 of all that.
+`shard-000.h5.part` begins with one line, the spec, code and data of the shard as JSON. Then one record an epoch, all of one size: expert,
+epoch (int64), loss, seconds (float64), the weights (P,) and, with momentum, its buffer (P,), float32, and the SHA-256 of all that.
 A record that a kill or a power cut left half-written is dropped.
 """
 
@@ -93,7 +93,7 @@ class Part:
         self._file.truncate()
         self._file.write(self._head)
         self._file.flush()
-        return f"{self.path.name} belongs to another spec, code, data or engine: beginning anew" if size else ""
+        return f"{self.path.name} belongs to another spec, code or data: beginning anew" if size else ""
 
     def _last_is_broken(self) -> bool:
         self._file.seek(self._offset(self._count - 1))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from esp_core.errors import UserError
 from esp_core.trajectories import codec, manifest
-from esp_core.trajectories.shard import REBUILD, Shard
+from esp_core.trajectories.seal import REBUILD
+from esp_core.trajectories.shard import Shard
 from esp_core.trajectories.store import sizes
 
 HOLD_SHARE = 0.5  # of the free device memory, what the store may take to be held there

@@ -1,8 +1,6 @@
 """A shard opened for reading."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,45 +13,23 @@ from torch import Tensor
 
 from esp_core.errors import UserError
 from esp_core.trajectories.codec import Scale
-from esp_core.trajectories.store import FORMAT, Expert, Layout, sizes
-
-REBUILD = "delete it and the manifest.json beside it, then run the workflow again: only this shard is made anew"
-
-
-# Bytes that changed inside HDF5's own structures come out of h5py as any of these.
-DAMAGE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+from esp_core.trajectories.seal import REBUILD, unseal
+from esp_core.trajectories.store import Expert, Layout
 
 
 class Shard:
-    """A shard opened for reading."""
+    """A shard opened for reading. Its `header` says what it is: spec, code, data, layout, engine, digest."""
 
     def __init__(self, path: Path):
-        """Raises UserError for a missing, truncated or foreign file."""
+        """Raises UserError for a missing, truncated, changed or foreign file; the columns themselves are not looked at."""
         self.path = path
-        if not path.is_file():
-            raise UserError(f"{path}: no such shard; run the workflow for the manifest.json beside it: only this shard is made")
-        with self._opened() as file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{path}: not a shard of expert trajectories of this version; {REBUILD}")
-            self.header: dict[str, Any] = json.loads(file.attrs["header"])
-            self.layout: Layout = [(name, shape) for name, shape in self.header["layout"]]
-            self.digest = str(file.attrs["digest"])
+        self.header = unseal(path)
+        self.layout: Layout = [(name, shape) for name, shape in self.header["layout"]]
+        self.digest: str = self.header["digest"]
+        self._offset: int = self.header["body"][0]
+        with h5py.File(path, "r") as file:
+            self.shape: tuple[int, int, int] = file["columns"].shape
             self.scales = [Scale(*rows) for rows in file["scales"][:]]
-            columns = file["columns"]
-            self.shape: tuple[int, int, int] = columns.shape
-            self._offset: int = columns.id.get_offset()
-            if columns.dtype != "<i2" or file["scales"].shape != (len(self), 3, len(self.layout)):
-                raise ValueError("its columns and scales do not fit together")
-            if sum(sizes(self.layout)) != self.shape[2]:
-                raise ValueError("its columns are not those of its parameters")
-
-    @contextmanager
-    def _opened(self) -> Iterator[h5py.File]:
-        try:
-            with h5py.File(self.path, "r") as file:
-                yield file
-        except DAMAGE as error:
-            raise UserError(f"{self.path}: damaged ({error}); {REBUILD}") from error
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -87,8 +63,6 @@ class Shard:
         return [Expert(*values) for values in zip(*parts, strict=True)]
 
     def _values(self, name: str) -> NDArray[Any]:
-        with self._opened() as file:
+        with h5py.File(self.path, "r") as file:
             values: NDArray[Any] = file[name][:]
-            if len(values) != len(self):
-                raise ValueError(f"{name} has {len(values)} rows for {len(self)} experts")
         return values

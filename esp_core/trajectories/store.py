@@ -1,11 +1,12 @@
 """A shard: one HDF5 file of experts, a row an expert, a column a snapshot, P values.
 
-    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`    scales   float32 (experts, 3, tensors)
+    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   scales   float32 (experts, 3, tensors)
     accuracy  float32 (experts,), percent of the test images after the last epoch
-    loss      float32 (experts, epochs), mean over the images of an epoch         seconds  float64 (experts,)
-    digest    SHA-256 of an expert's values      attributes  format, header (JSON: spec, code, data, layout, engine), digest
+    loss      float32 (experts, epochs), mean over the images of an epoch        seconds  float64 (experts,)
+    digest    SHA-256 of each expert's values
 
-Time is kept but is part of no digest: an expert that is trained again is the same expert.
+At its head stands, as text, what the shard is (spec, code, data, layout, engine) and its digest: see `seal`. Time is kept but is part of
+no digest: an expert that is trained again is the same expert.
 """
 
 import hashlib
@@ -21,9 +22,8 @@ from numpy.typing import NDArray
 
 from esp_core import files
 from esp_core.provenance import canonical
+from esp_core.trajectories import seal
 from esp_core.trajectories.codec import Columns, Scale, encode, standing
-
-FORMAT = "esp-trajectories-1"
 
 Layout = list[tuple[str, list[int]]]
 
@@ -62,23 +62,28 @@ def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, los
 def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
     """Write `count` experts to `path`, one in memory at a time, whole or not at all."""
     layout: Layout = header["layout"]
-    with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.create_dataset("columns", (count, snapshots, sum(sizes(layout))), "<i2")
-        file.create_dataset("scales", (count, 3, len(layout)), "<f4")
-        file.create_dataset("accuracy", (count,), "<f4")
-        file.create_dataset("loss", (count, epochs), "<f4")
-        file.create_dataset("seconds", (count,), "<f8")
-        file.create_dataset("digest", (count,), "S64")
-        for row, expert in enumerate(experts):
-            file["columns"][row] = expert.columns
-            file["scales"][row] = expert.scale.rows()
-            file["accuracy"][row], file["loss"][row] = expert.accuracy, expert.loss
-            file["seconds"][row], file["digest"][row] = expert.seconds, expert.digest()
-        file.attrs["format"] = FORMAT
-        file.attrs["header"] = canonical(header)
-        file.attrs["digest"] = shard_digest(header, [d.decode() for d in file["digest"][:]])
+    room = seal.block_size(header)
+    with files.replacing(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=room) as file:
+            columns = file.create_dataset("columns", (count, snapshots, sum(sizes(layout))), "<i2")
+            file.create_dataset("scales", (count, 3, len(layout)), "<f4")
+            file.create_dataset("accuracy", (count,), "<f4")
+            file.create_dataset("loss", (count, epochs), "<f4")
+            file.create_dataset("seconds", (count,), "<f8")
+            file.create_dataset("digest", (count,), "S64")
+            digests = [_write(file, row, expert) for row, expert in enumerate(experts)]
+            place = columns.id.get_offset(), columns.nbytes
+        seal.seal(temporary, header | {"digest": _digest(header, digests)}, *place, room)
 
 
-def shard_digest(header: dict[str, Any], experts: list[str]) -> str:
+def _write(file: h5py.File, row: int, expert: Expert) -> str:
+    file["columns"][row] = expert.columns
+    file["scales"][row] = expert.scale.rows()
+    file["accuracy"][row], file["loss"][row] = expert.accuracy, expert.loss
+    file["seconds"][row], file["digest"][row] = expert.seconds, (digest := expert.digest())
+    return digest
+
+
+def _digest(header: dict[str, Any], experts: list[str]) -> str:
     """SHA-256 over what a shard is and what its experts are."""
     return hashlib.sha256(canonical([header, experts]).encode()).hexdigest()

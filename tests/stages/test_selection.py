@@ -13,7 +13,8 @@ def test_herding_takes_the_image_that_brings_the_mean_nearest():
     chosen = herd(features, 5).tolist()
     for k in range(5):
         best = min(
-            (i for i in range(9) if i not in chosen[:k]), key=lambda i: float((features.mean(0) - features[[*chosen[:k], i]].mean(0)).norm())
+            (i for i in range(9) if i not in chosen[:k]),
+            key=lambda i: float((features.mean(0) - features[[*chosen[:k], i]].mean(0)).norm()),
         )
         assert chosen[k] == best
     assert len(set(chosen)) == 5

@@ -57,7 +57,7 @@ def test_the_estimate_of_work_is_that_of_the_paper_s_network():
 
 def test_weights_stay_float32_under_bfloat16():
     network, chosen = convnet(8), engine.Plan("bfloat16", compiled=False, channels_last=False, winograd=False)
-    fast, plain = engine.losses(network, chosen, CPU)
+    fast, _ = engine.losses(network, chosen, CPU)
     x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
     loss = fast(x, y)
     loss.backward()

@@ -1,6 +1,5 @@
 """What is on the disk: sizes, digests, and that every kind of damage is named."""
 
-import json
 import shutil
 
 import h5py
@@ -34,6 +33,11 @@ def flip(path, place):
         file.write(bytes([byte ^ 1]))
 
 
+def header_of(shard):
+    """What a shard was written with."""
+    return {key: shard.header[key] for key in ("spec", "code", "data", "layout", "engine")}
+
+
 def place_of(path, name, index=0):
     """Where the values of a dataset begin in the file, plus `index` bytes."""
     with h5py.File(path) as file:
@@ -54,38 +58,47 @@ def test_sound_stores_verify(stored):
     assert verify(stored / "shard-001.h5") == []
 
 
-@pytest.mark.parametrize("name, row_bytes", [("columns", None), ("scales", None), ("accuracy", 4), ("loss", 12)])
-def test_a_flipped_byte_names_shard_and_expert(folder, name, row_bytes):
+def test_a_flipped_byte_names_shard_and_expert(folder):
     path = folder / "shard-001.h5"
     with h5py.File(path) as file:
-        row = file[name].nbytes // 2
-    flip(path, place_of(path, name, row + (row_bytes or row) // 2))  # in the second row, which is expert 3
+        row = file["columns"].nbytes // 2
+    flip(path, place_of(path, "columns", row + row // 2))  # in the second row, which is expert 3
     expected = [f"{path}: expert 3: its digest differs: bytes have changed since it was written; delete it and the manifest.json"]
     for target in (path, folder / "manifest.json"):
         found = verify(target)
         assert [line.partition(" beside it")[0] for line in found] == expected
 
 
+@pytest.mark.parametrize("name", ["scales", "accuracy", "loss", "seconds", "digest"])
+def test_a_flipped_byte_beside_the_columns_is_seen_before_anything_is_read(folder, name):
+    path = folder / "shard-001.h5"
+    flip(path, place_of(path, name))
+    message = f"{path}: bytes beside its experts have changed since it was written; delete it and the manifest.json"
+    assert verify(path)[0].startswith(message)
+    with pytest.raises(UserError, match="bytes beside its experts have changed"):
+        Trajectories(folder / "manifest.json")
+
+
 def test_every_byte_of_a_shard_counts(folder):
-    """Wherever a byte is flipped, the manifest's check sees it."""
+    """Wherever a byte is flipped, in HDF5's own structures or in padding, the check of the shard alone sees it, and ends."""
     path = folder / "shard-000.h5"
     whole = path.read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(whole), 25).tolist():
+    for place in [*range(0, 130, 3), *np.random.default_rng(0).integers(0, len(whole), 150).tolist()]:
         flip(path, place)
-        (line,) = verify(folder / "manifest.json")
-        assert "shard-000.h5" in line
+        (line,) = verify(path)
+        assert line.startswith(f"{path}: ")
         path.write_bytes(whole)
-    assert verify(folder / "manifest.json") == []
+    assert verify(path) == []
 
 
 def test_a_truncated_shard_is_named_by_all_who_open_it(folder):
     path = folder / "shard-001.h5"
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"shard-001.h5: damaged \(.*truncated.*\); delete it"):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"shard-001.h5: truncated: its experts end at byte \d+, the file at \d+; delete it"):
         Trajectories(folder / "manifest.json")
     (line,) = verify(folder / "manifest.json")
-    assert "shard-001.h5: damaged" in line
-    with pytest.raises(UserError, match="shard-001.h5: damaged"):
+    assert "shard-001.h5: truncated" in line
+    with pytest.raises(UserError, match="shard-001.h5: truncated"):
         manifest.build(folder / "manifest.json", manifest_spec(4), sorted(folder.glob("*.h5")))
 
 
@@ -108,22 +121,25 @@ def test_another_study_s_shard_is_named_with_what_differs(folder, make):
 
 def test_a_shard_of_other_data_is_named(folder, make):
     path = folder / "shard-001.h5"
-    with h5py.File(path, "r+") as file:
-        header = json.loads(file.attrs["header"])
-        file.attrs["header"] = json.dumps(header | {"data": "0123456789abcdef"})
+    shard = Shard(path)
+    store.write(path, header_of(shard) | {"data": "0123456789abcdef"}, shard.experts, 2, 4, 3)
     with pytest.raises(UserError, match=r"shard-001.h5: its data \(0123456789abcdef\) is not that of shard-000.h5"):
         manifest.build(folder / "manifest.json", manifest_spec(4), sorted(folder.glob("*.h5")))
-    assert "the header or the list of digests has changed" in verify(path)[0]
+    with pytest.raises(UserError, match=r"shard-001.h5: not the shard that the manifest lists"):
+        Trajectories(folder / "manifest.json")
+    (line,) = verify(folder / "manifest.json")
+    assert "its experts are not those that the manifest lists" in line
 
 
 def test_equal_snapshots_are_found_even_where_digests_agree(folder):
     """A store written by code that keeps one tensor and stores it again and again, as MTT's does on a CPU."""
-    path, header = folder / "shard-001.h5", Shard(folder / "shard-001.h5").header
-    experts = Shard(path).experts
+    path = folder / "shard-001.h5"
+    shard = Shard(path)
+    experts = shard.experts
     columns = np.array(experts[1].columns)
     columns[2] = columns[1]
     aliased = store.Expert(columns, experts[1].scale, experts[1].accuracy, experts[1].loss, 1.0)
-    store.write(path, header, [experts[0], aliased], 2, 4, 3)
+    store.write(path, header_of(shard), [experts[0], aliased], 2, 4, 3)
     assert verify(path)[0].startswith(f"{path}: expert 3: snapshots 1 and 2 are equal; delete it")
 
 

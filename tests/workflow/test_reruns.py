@@ -5,8 +5,6 @@ import signal
 import subprocess
 import time
 
-import pytest
-
 DM = {f"distill digits {ipc} dm" for ipc in (1, 2)} | {f"evaluate digits {ipc} dm convnet3" for ipc in (1, 2)}
 ESP = {job.replace(" dm", " esp") for job in DM}
 END = {"tabulate 1", "draw_grid grid-digits"}
@@ -58,9 +56,9 @@ def test_an_edited_reader_runs_everything_that_reads_its_data(repository):
     assert repository.planned() == {"prepare digits"} | SHARDS | {"list_experts digits"} | DM | ESP | END
 
 
-@pytest.mark.parametrize("module", ["progress", "errors", "study", "checks", "schema", "specs"])
-def test_a_module_that_only_speaks_or_plans_runs_nothing(repository, module):
-    repository.append(f"esp_core.{module}", "\nUSED = 1\n")
+def test_modules_that_only_speak_or_plan_run_nothing(repository):
+    for module in ("__init__", "progress", "errors", "provenance", "study", "checks", "schema", "specs", "kinds"):
+        repository.append(f"esp_core.{module}", "\nUSED = 1\n")
     assert repository.planned() == set()
 
 
