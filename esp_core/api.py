@@ -51,7 +51,7 @@ def condense(
     common = {"study_seed": seed, "dataset": "mine", "network": network, "device": device}
     data = _prepared(images, labels, folder, seed)
     manifest = None
-    if resolved["teacher"].get("kind") == "experts" or resolved["parametrisation"].get("init") == "herding":
+    if methods.uses_experts(resolved):
         settings = {**EXPERTS, "augment": methods.strategy("dsa", flip), **(training or {})}
         spec = {**common, "training": settings, "keep": settings["epochs"] + 1}
         manifest = _experts(spec, experts, data, folder)

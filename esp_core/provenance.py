@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 # Modules that decide how a job talks, or the package is called, never what a job computes: editing them reruns nothing.
-SPEAKS_ONLY = frozenset({"esp_core", "esp_core.progress", "esp_core.errors", "esp_core.provenance"})
+SPEAKS_ONLY = frozenset({"esp_core", "esp_core.progress", "esp_core.errors"})
 
 
 def canonical(spec: Any) -> str:

@@ -1,13 +1,15 @@
 """Snapshots as 16-bit integers.
 
-For each parameter tensor of an expert there are an offset and two steps. Column 0 is the first snapshot, theta_0 = offset + first * c.
-Column t holds how far snapshot t has come, theta_t = theta_0 + step * q, as q modulo 2^16. The step is just large enough that q moves
-by less than 2^15 between linked snapshots, so that their 16 bits give the true difference. Linked are neighbours, and every snapshot
-with the last multiple of `STRIDE` before it: to read a segment takes its own columns and one in `STRIDE` of those before it.
+Each group of parameters of an expert, such as those of an output channel, has an offset and two steps. Column 0 is the first snapshot,
+theta_0 = offset + first * c. Column t holds how far snapshot t has come, theta_t = theta_0 + step * q, as q modulo 2^16. The step is just
+large enough that q moves by less than 2^15 between linked snapshots, so that their 16 bits give the true difference. Linked are
+neighbours, and every snapshot with the last multiple of `STRIDE` before it: to read a segment takes its own columns and one in `STRIDE`
+of those before it.
 
-Every snapshot is rounded on its own, so errors do not add up: differences of snapshots of an expert are off by at most one step, and
-all of its snapshots by one common vector of at most first / 2. Measured on CIFAR-10 experts, docs/experts.md: a largest principal angle to
-the exact span of six snapshots of 0.02 degrees, where float16 weights give 10.
+Every snapshot is rounded on its own, so errors do not add up: differences of snapshots of an expert are off by at most one step, and all
+of its snapshots by one common vector of at most first / 2. The largest principal angle to the exact span of six snapshots, for ConvNet-3
+of width 32 on CIFAR-10 at 16x16, is 0.06 degrees (median 0.05) at 196 steps an epoch and as much at 20; float16 differences to the snapshot
+before give 0.12, float16 weights 3 and 17.
 """
 
 from collections.abc import Sequence
@@ -34,21 +36,21 @@ class Scale:
     steps: NDArray[np.float32]
 
     def rows(self) -> NDArray[np.float32]:
-        """The three as one array (3, tensors)."""
+        """The three as one array (3, groups)."""
         return np.stack([self.offsets, self.firsts, self.steps])
 
 
 def encode(snapshots: NDArray[np.float32], sizes: Sequence[int]) -> tuple[Columns, Scale]:
-    """Snapshots (S, P), whose parameter tensors have `sizes` entries, as columns (S, P) int16 and their scale."""
+    """Snapshots (S, P), whose groups have `sizes` entries, as columns (S, P) int16 and their scale."""
     columns = np.empty(snapshots.shape, np.int16)
     scale = Scale(*(np.empty(len(sizes), np.float32) for _ in range(3)))
     for i, part in enumerate(_parts(sizes)):
-        tensor = snapshots[:, part].astype(np.float64)
-        scale.offsets[i] = (tensor[0].min() + tensor[0].max()) / 2
-        start = tensor[0] - scale.offsets[i]
+        group = snapshots[:, part].astype(np.float64)
+        scale.offsets[i] = (group[0].min() + group[0].max()) / 2
+        start = group[0] - scale.offsets[i]
         scale.firsts[i] = _step(np.abs(start).max() / REACH)
         columns[0, part] = np.rint(start / scale.firsts[i])
-        way = tensor - tensor[0]
+        way = group - group[0]
         scale.steps[i] = _step(max(_longest_link(way) / REACH, np.abs(way).max() / RANGE))
         columns[1:, part] = np.rint(way[1:] / scale.steps[i]).astype(np.int64)  # keeps the low 16 bits
     return columns, scale
@@ -95,7 +97,7 @@ def _longest_link(way: NDArray[np.float64]) -> float:
 
 
 def _step(size: float) -> np.float32:
-    """`size`, or 1 for a tensor that does not vary: it is its offset, or its first snapshot."""
+    """`size`, or 1 for a group that does not vary: it is its offset, or its first snapshot."""
     return np.float32(size) or np.float32(1.0)
 
 

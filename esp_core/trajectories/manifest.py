@@ -9,7 +9,7 @@ from esp_core import files
 from esp_core.errors import UserError
 from esp_core.trajectories.seal import REBUILD
 from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.store import sizes
+from esp_core.trajectories.store import groups
 
 FORMAT = "esp-manifest-1"
 PLACE = ("first", "count")  # the keys of a shard's spec that say which experts it holds
@@ -33,7 +33,7 @@ def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str,
         "code": opened[0].header["code"],
         "data": opened[0].header["data"],
         "layout": opened[0].layout,
-        "parameters": sum(sizes(opened[0].layout)),
+        "parameters": sum(groups(opened[0].layout)),
         "snapshots": opened[0].shape[1],
         "shards": [_entry(shard) for shard in opened],
         "experts": [expert for shard in opened for expert in _experts(shard)],

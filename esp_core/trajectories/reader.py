@@ -13,7 +13,7 @@ from esp_core.errors import UserError
 from esp_core.trajectories import codec, manifest
 from esp_core.trajectories.seal import REBUILD
 from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.store import sizes
+from esp_core.trajectories.store import groups
 
 HOLD_SHARE = 0.5  # of the free device memory, what the store may take to be held there
 
@@ -35,7 +35,7 @@ class Trajectories:
         self.layout = [(str(name), tuple(shape)) for name, shape in self.manifest["layout"]]
         self.parameters: int = self.manifest["parameters"]
         self.snapshots: int = self.manifest["snapshots"]
-        self._sizes = sizes(self.manifest["layout"])
+        self._groups = groups(self.manifest["layout"])
         self._shards = [self._open(path.parent / entry["file"], entry) for entry in self.manifest["shards"]]
         self._rows = [(shard, row) for shard in self._shards for row in range(len(shard))]
         self._held = self._hold() if (self._fits() if hold is None else hold) else None
@@ -52,7 +52,7 @@ class Trajectories:
         shard, row = self._rows[expert]
         wanted = codec.needed(start, length)
         columns = shard.read(row, wanted).to(self.device) if self._held is None else self._held[expert][wanted]
-        return codec.decode(columns, length + 1, shard.scales[row], self._sizes)
+        return codec.decode(columns, length + 1, shard.scales[row], self._groups)
 
     def snapshot(self, expert: int, index: int) -> Tensor:
         """Snapshot `index` of an expert, (P,) float32 on the device."""

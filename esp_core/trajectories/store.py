@@ -1,6 +1,6 @@
 """A shard: one HDF5 file of experts, a row an expert, a column a snapshot, P values.
 
-    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   scales   float32 (experts, 3, tensors)
+    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   scales   float32 (experts, 3, groups)
     accuracy  float32 (experts,), percent of the test images after the last epoch
     loss      float32 (experts, epochs), mean over the images of an epoch        seconds  float64 (experts,)
     digest    SHA-256 of each expert's values
@@ -46,14 +46,15 @@ class Expert:
         return sha.hexdigest()
 
 
-def sizes(layout: Layout) -> list[int]:
-    """The number of values of each parameter tensor."""
-    return [math.prod(shape) for _, shape in layout]
+def groups(layout: Layout) -> list[int]:
+    """How many values share a scale, in their order: those of an output channel of a filter or matrix, and those of a vector."""
+    parts = (([math.prod(shape[1:])] * shape[0]) if len(shape) > 1 else [math.prod(shape)] for _, shape in layout)
+    return [size for part in parts for size in part]
 
 
 def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, loss: Sequence[float], seconds: float) -> Expert:
     """An expert ready to be stored, from its snapshots (S, P). Raises ValueError where two neighbours are equal."""
-    columns, scale = encode(snapshots, sizes(layout))
+    columns, scale = encode(snapshots, groups(layout))
     if (still := standing(columns)) is not None:
         raise ValueError(f"snapshots {still} and {still + 1} are equal")
     return Expert(columns, scale, accuracy, np.array(loss, np.float32), seconds)
@@ -61,12 +62,12 @@ def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, los
 
 def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
     """Write `count` experts to `path`, one in memory at a time, whole or not at all."""
-    layout: Layout = header["layout"]
+    sizes = groups(header["layout"])
     room = seal.block_size(header)
     with files.replacing(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=room) as file:
-            columns = file.create_dataset("columns", (count, snapshots, sum(sizes(layout))), "<i2")
-            file.create_dataset("scales", (count, 3, len(layout)), "<f4")
+            columns = file.create_dataset("columns", (count, snapshots, sum(sizes)), "<i2")
+            file.create_dataset("scales", (count, 3, len(sizes)), "<f4")
             file.create_dataset("accuracy", (count,), "<f4")
             file.create_dataset("loss", (count, epochs), "<f4")
             file.create_dataset("seconds", (count,), "<f8")

@@ -1,19 +1,14 @@
-"""Small made-up files in the official layouts, commands run in this process, and the real data where they are at hand."""
+"""Small made-up files in the official layouts, and commands run in this process."""
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 from dataset_files import digest
 
 from esp_core import download as download_stage
 from esp_core import prepare as prepare_stage
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -81,42 +76,3 @@ def small_disk(tmp_path):
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder of real files: ESP_REAL_DATA, or what ../shared/data/real_data.py makes, once, in the folder for temporary files."""
-    if named := os.environ.get("ESP_REAL_DATA"):
-        if not Path(named).is_dir():
-            pytest.skip(f"ESP_REAL_DATA names no folder: {named}")
-        return Path(named)
-    script = ROOT.parent / "shared" / "data" / "real_data.py"
-    if not script.is_file():
-        pytest.skip(f"no real data: ESP_REAL_DATA is not set and {script} is not there")
-    folder = Path(tempfile.gettempdir()) / "esp-real-data"
-    for name, made in (("cifar10", "cifar-10-batches-bin"), ("cifar100", "cifar-100-binary"), ("tinyimagenet", "tiny-imagenet-200")):
-        if not (folder / made).is_dir():
-            _make(script, folder, name, made)
-    return folder
-
-
-def _make(script, folder, name, made):
-    """Build one dataset beside `folder` and move it in whole; a dataset that cannot be had is left out."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        print(f"making {folder / made} with {script}, once", file=sys.stderr)
-        result = subprocess.run([sys.executable, str(script), temporary, name], timeout=240, capture_output=True, check=False)
-        if result.returncode == 0 and not (folder / made).exists():
-            (Path(temporary) / made).rename(folder / made)
-
-
-@pytest.fixture
-def real(real_data):
-    """The folder of real files that holds `name`; the test is skipped where it does not."""
-
-    def find(name):
-        if not (real_data / name).is_dir():
-            pytest.skip(f"no real data: {real_data / name} is not there and could not be made")
-        return real_data
-
-    return find

@@ -24,7 +24,11 @@ def test_segments_come_from_the_expert_and_the_place_asked_for(experts, stored):
     """Against the columns decoded one by one with NumPy."""
     for number in range(4):
         expert = Shard(stored / f"shard-00{number // 2}.h5").experts[number % 2]
-        sizes = [torch.Size(shape).numel() for _, shape in experts.layout]
+        sizes = [
+            torch.Size(shape[1:] if len(shape) > 1 else shape).numel()
+            for _, shape in experts.layout
+            for _ in range(shape[0] if len(shape) > 1 else 1)
+        ]
         offset, first, step = (torch.from_numpy(r).double().repeat_interleave(torch.tensor(sizes)) for r in expert.scale.rows())
         begin = offset + first * torch.from_numpy(expert.columns[0].astype(float))
         way = [torch.zeros(len(begin), dtype=torch.float64)]

@@ -1,0 +1,41 @@
+"""A user's folder of images goes through to a condensed set and a Table 1 with nothing but a config file."""
+
+import csv
+import shutil
+
+import numpy as np
+from PIL import Image
+
+from esp_core import load_condensed
+
+CLASSES = ("daisy", "rose")
+
+
+def write_images(folder):
+    """Ten images a class of mixed sizes and modes: red ones and blue ones."""
+    generator = np.random.default_rng(0)
+    for channel, name in enumerate(CLASSES):
+        for i in range(10):
+            pixels = generator.integers(0, 60, (16 + 8 * (i % 2), 20, 3), dtype=np.uint8)
+            pixels[..., 2 * channel] += 180
+            path = folder / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+
+
+def test_an_image_folder_becomes_a_condensed_set_and_a_table(bare, tmp_path):
+    write_images(tmp_path / "flowers")
+    copy = type(bare)(shutil.copytree(bare.folder, tmp_path / "repository"))
+    options = {"path": str(tmp_path / "flowers"), "size": 16}
+    methods = {"random": {}, "esp": copy.config["methods"]["esp"], "full": {}}
+    copy.save({**copy.config, "datasets": {"flowers": {"kind": "imagefolder", "ipc": [2], "options": options}}, "methods": methods})
+    copy.run()
+    results = copy.folder / "results" / "tiny"
+    condensed = load_condensed(results / "distilled" / "flowers" / "ipc-2" / "esp.safetensors")
+    assert condensed.classes == CLASSES and condensed.images.shape[1:] == (3, 16, 16)
+    assert condensed.metadata["budget_used"] <= 2 * 2 * 3 * 16 * 16
+    with (results / "tables" / "table1.csv").open() as file:
+        rows = {(row["method"], row["dataset"]): row for row in csv.DictReader(file)}
+    for method in methods:
+        assert rows[method, "flowers"]["n"] == "2" and 0 <= float(rows[method, "flowers"]["mean"]) <= 100
+    assert "flowers" in (results / "tables" / "table1.md").read_text()
