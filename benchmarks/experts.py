@@ -160,9 +160,7 @@ def training(arguments: argparse.Namespace, device: torch.device) -> None:
     furthest = max(abs(a / b - 1) for a, b in pairs)
     print(f"loss of the first {len(pairs)} steps, ours against plain: largest relative difference {furthest:.1e}")
     rate = matmul_rate(device)
-    print(
-        f"arithmetic floor, width 128: {EXPERT_OPERATIONS / rate:.0f} s an expert, 0.76 PFLOP at {rate / 1e9:.0f} GFLOP/s of float32 matmul;"
-    )
+    print(f"floor at width 128: {EXPERT_OPERATIONS / rate:.0f} s an expert, 0.76 PFLOP at {rate / 1e9:.0f} GFLOP/s of float32 matmul;")
     print(f"at its images/s ours takes {EXPERT_IMAGES * EXPERT_EPOCHS / rates['ours'][1]:.0f} s an expert of width {arguments.width}")
 
 
@@ -207,9 +205,8 @@ def storing() -> None:
         sizes = (saved.stat().st_size, path.stat().st_size / STORED, short.stat().st_size)
         load, read, kept = timed(lambda: torch.load(saved)), timed(lambda: segment(Shard(path), random)), Shard(path)
         again = timed(lambda: segment(kept, random))
-    print(
-        "\n| store, ConvNet-3 of 320,010 values | bytes an expert | of plain | median ms (p90) for a segment, T = 5 |\n| --- | --- | --- | --- |"
-    )
+    titles = ("store, ConvNet-3 of 320,010 values", "bytes an expert", "of plain", f"ms for a segment, T = 5: median (p90) of {READS}")
+    print(f"\n| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
     print(f"| plain: torch.save, one expert a file | {sizes[0]:,.0f} | 1 | {load}, the file as a whole |")
     print(f"| ours, 51 snapshots | {sizes[1]:,.0f} | {sizes[1] / sizes[0]:.3f} | {read} with opening, {again} opened before |")
     print(f"| ours, 25 snapshots | {sizes[2]:,.0f} | {sizes[2] / sizes[0]:.3f} | |")

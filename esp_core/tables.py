@@ -1,4 +1,4 @@
-"""Stage `tables`: one of the paper's tables for a study, measured beside published, as CSV, Markdown and LaTeX.
+"""Stage `tables`: one of the paper's tables for a study, measured beside published, as CSV, Markdown, LaTeX and HTML.
 
     python -m esp_core.tables --spec JSON --results results/STUDY --published config/published.csv --out TABLE.csv
     python -m esp_core.tables show results/STUDY
@@ -8,6 +8,7 @@ The CSV holds a row a (method, cell, network). Its `mean` and `std` are those of
 """
 
 import argparse
+import html
 import json
 import shutil
 from pathlib import Path
@@ -20,13 +21,17 @@ from esp_core.files import write
 from esp_core.provenance import canonical, digest
 from esp_core.reporting import present, summary
 from esp_core.reporting.layouts import layout
-from esp_core.reporting.sheet import Sheet, escaped, latex, markdown, plain
+from esp_core.reporting.sheet import Sheet, escaped, latex, markdown, plain, web
 
+STYLE = (
+    "body{font-family:sans-serif;margin:2em}h1{font-size:1.2em}p{max-width:60em}table{border-collapse:collapse;margin:1em 0}"
+    "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}th:first-child{text-align:left}"
+)
 BUDGETS = "Stored float32 numbers of each condensed set, and the budget, IPC × classes × C × H × W."
 
 
 def run(spec: dict[str, Any], results: Path, published: Path, out: Path) -> None:
-    """Write the table of `spec` to `out`, .csv, and its .md and .tex beside it.
+    """Write the table of `spec` to `out`, .csv, and its .md, .tex and .html beside it.
 
     Raises UserError where a run's file is damaged, or where runs that were not made alike would stand in one table.
     """
@@ -42,6 +47,7 @@ def run(spec: dict[str, Any], results: Path, published: Path, out: Path) -> None
     write(out, frame.round(4).to_csv(index=False, lineterminator="\n"))
     write(out.with_suffix(".md"), _markdown(title, sheet, budgets, notes))
     write(out.with_suffix(".tex"), _latex(title, sheet, budgets, notes))
+    write(out.with_suffix(".html"), _html(title, sheet, budgets, notes))
     print(f"{out}: {len(wanted)} rows, {(frame.n[: len(wanted)] > 0).sum()} of them measured")
 
 
@@ -64,6 +70,13 @@ def show(results: Path, width: int) -> str:
 def _markdown(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
     parts = [f"# {title}", markdown(sheet), *notes, *([BUDGETS, markdown(budgets)] if budgets else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def _html(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
+    parts = [f"<h1>{html.escape(title)}</h1>", web(sheet), *(f"<p>{html.escape(note)}</p>" for note in notes)]
+    parts += [f"<p>{html.escape(BUDGETS)}</p>", web(budgets)] if budgets else []
+    head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
+    return "\n".join([head, *parts, "</html>"]) + "\n"
 
 
 def _latex(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
@@ -93,7 +106,7 @@ def main() -> None:
     parser.add_argument("--spec", type=json.loads, help="JSON, as `python -m esp_core.study CONFIG tables NUMBER` prints it")
     parser.add_argument("--results", type=Path, help="folder of the study, results/STUDY")
     parser.add_argument("--published", type=Path, help="the paper's numbers, config/published.csv")
-    parser.add_argument("--out", type=Path, help="the table, .csv; .md and .tex are written beside it")
+    parser.add_argument("--out", type=Path, help="the table, .csv; .md, .tex and .html are written beside it")
     what = parser.add_subparsers(dest="what").add_parser("show", help="where a study's tables, figures and report lie, and its Table 1")
     what.add_argument("study", type=Path, help="folder of the study, results/STUDY")
     args = parser.parse_args()

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from esp_core import evaluate, tables
 from esp_core.errors import UserError
 from esp_core.reporting import summary
+from esp_core.reporting.sheet import Entry, Sheet, web
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "config/published.csv"
@@ -380,3 +382,15 @@ def test_the_command_is_quick_to_load_and_ends_a_mistake_with_one_line(tmp_path)
     program = "import sys, esp_core.tables; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout == "[]\n"
+
+
+def test_html_holds_the_same_entries_escaped_and_its_head_spans_its_columns():
+    columns = [("CIFAR-10", "IPC 1"), ("CIFAR-10", "IPC 10"), ("SVHN", "IPC 1")]
+    row = (("A & B",), [Entry("1.0 ± 0.1", "2.0", bold=True), Entry("not measured", "3.0", bold=True), Entry("x<y")])
+    root = ElementTree.fromstring(web(Sheet(("Method",), columns, [row])))
+    top, below = root.findall("thead/tr")
+    assert [(th.text, int(th.get("colspan", "1"))) for th in top] == [(None, 1), ("CIFAR-10", 2), ("SVHN", 1)]
+    assert [th.text for th in below] == ["Method", "IPC 1", "IPC 10", "IPC 1"]
+    (line,) = root.findall("tbody/tr")
+    assert ["".join(cell.itertext()) for cell in line] == ["A & B", "1.0 ± 0.1 (2.0)", "not measured (3.0)", "x<y"]
+    assert [cell.findtext("b") for cell in line] == [None, "1.0 ± 0.1", "3.0", None]

@@ -1,5 +1,6 @@
-"""A table as it is read, rows under headings, written as Markdown, LaTeX or plain text."""
+"""A table as it is read, rows under headings, written as Markdown, LaTeX, HTML or plain text."""
 
+import html
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,28 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines)
 
 
+def web(sheet: Sheet) -> str:
+    """A table element of HTML; equal neighbours in the upper levels of the head are joined."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"<tr>{''.join(cells)}</tr>"
+
+    *upper, last = zip(*sheet.columns, strict=True)
+    corner = [f"<th>{html.escape(part)}</th>" for part in sheet.corner]
+    head = [line([*["<th></th>"] * len(corner), *(f'<th colspan="{n}">{html.escape(t)}</th>' for t, n in _runs(level))]) for level in upper]
+    head.append(line([*corner, *(f"<th>{html.escape(title)}</th>" for title in last)]))
+    body = [
+        line(
+            [
+                *(f"<th>{html.escape(part)}</th>" for part in heading),
+                *(f"<td>{entry.written(lambda text: f'<b>{html.escape(text)}</b>', html.escape)}</td>" for entry in row),
+            ]
+        )
+        for heading, row in sheet.rows
+    ]
+    return "\n".join(["<table>", "<thead>", *head, "</thead>", "<tbody>", *body, "</tbody>", "</table>"])
+
+
 def plain(sheet: Sheet, width: int) -> str:
     """Aligned text: our values, or the paper's in parentheses where nothing was measured; as many columns at a time as fit `width`."""
 
@@ -83,8 +106,12 @@ def escaped(text: str) -> str:
 
 
 def _joined(level: Sequence[str]) -> list[str]:
-    groups = [(title, len(list(same))) for title, same in itertools.groupby(level)]
-    return [f"\\multicolumn{{{n}}}{{c}}{{{escaped(title)}}}" for title, n in groups]
+    return [f"\\multicolumn{{{n}}}{{c}}{{{escaped(title)}}}" for title, n in _runs(level)]
+
+
+def _runs(level: Sequence[str]) -> list[tuple[str, int]]:
+    """Each title of a level of the head and how many neighbouring columns it spans."""
+    return [(title, len(list(same))) for title, same in itertools.groupby(level)]
 
 
 def _aligned(rows: Sequence[Sequence[str]], align: Callable[[str, int], str]) -> list[str]:

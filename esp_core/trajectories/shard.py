@@ -1,5 +1,6 @@
 """A shard opened for reading."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,13 +27,12 @@ class Shard:
         self.header = unseal(path)
         self.layout: Layout = [(name, shape) for name, shape in self.header["layout"]]
         self.digest: str = self.header["digest"]
-        self._offset: int = self.header["body"][0]
-        with h5py.File(path, "r") as file:
-            self.shape: tuple[int, int, int] = file["columns"].shape
-            self.scales = [Scale(*rows) for rows in file["scales"][:]]
+        self._offset, self.shape = self.header["columns"]  # shape: (experts, snapshots, P)
+        offset, shape = self.header["scales"]
+        self.scales = [Scale(*rows) for rows in np.fromfile(path, "<f4", math.prod(shape), offset=offset).reshape(shape)]
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.shape[0])
 
     @property
     def first(self) -> int:
@@ -58,7 +58,7 @@ class Shard:
     @cached_property
     def experts(self) -> list[Expert]:
         """Its experts, as stored."""
-        columns = np.memmap(self.path, "<i2", "r", self._offset, self.shape)
+        columns = np.memmap(self.path, "<i2", "r", self._offset, tuple(self.shape))
         parts = (columns, self.scales, *map(self._values, ("accuracy", "loss", "seconds")))
         return [Expert(*values) for values in zip(*parts, strict=True)]
 

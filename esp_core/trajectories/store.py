@@ -66,15 +66,15 @@ def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: 
     room = seal.block_size(header)
     with files.replacing(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=room) as file:
-            columns = file.create_dataset("columns", (count, snapshots, sum(sizes)), "<i2")
+            file.create_dataset("columns", (count, snapshots, sum(sizes)), "<i2")
             file.create_dataset("scales", (count, 3, len(sizes)), "<f4")
             file.create_dataset("accuracy", (count,), "<f4")
             file.create_dataset("loss", (count, epochs), "<f4")
             file.create_dataset("seconds", (count,), "<f8")
             file.create_dataset("digest", (count,), "S64")
             digests = [_write(file, row, expert) for row, expert in enumerate(experts)]
-            place = columns.id.get_offset(), columns.nbytes
-        seal.seal(temporary, header | {"digest": _digest(header, digests)}, *place, room)
+            places = {name: (file[name].id.get_offset(), list(file[name].shape)) for name in ("columns", "scales")}
+        seal.seal(temporary, header | {"digest": _digest(header, digests)}, places, room)
 
 
 def _write(file: h5py.File, row: int, expert: Expert) -> str:

@@ -139,7 +139,7 @@ def test_the_report_holds_the_tables_and_the_figures(repository):
     repository.run("--report", "results/tiny/report.html")
     report = (repository.folder / "results/tiny/report.html").read_text()
     assert "Subspace Projection" in report  # the text of workflow/report/workflow.rst
-    for name in ("tables/table1.csv", "figures/grid-digits.png"):
+    for name in ("tables/table1.html", "figures/grid-digits.png"):
         file = repository.folder / "results" / "tiny" / name
         assert f"{file.name};base64,{base64.b64encode(file.read_bytes()).decode()}" in report
 

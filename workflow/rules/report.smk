@@ -3,8 +3,9 @@ rule tabulate:
         rows=evaluated,
         published="config/published.csv",
     output:
-        csv=report(
-            "results/{study}/tables/table{table}.csv",
+        csv="results/{study}/tables/table{table}.csv",
+        html=report(
+            "results/{study}/tables/table{table}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
