@@ -1,6 +1,7 @@
 """A user's folder of images goes through to a condensed set and a Table 1 with nothing but a config file."""
 
 import csv
+import re
 import shutil
 
 import numpy as np
@@ -39,3 +40,16 @@ def test_an_image_folder_becomes_a_condensed_set_and_a_table(bare, tmp_path):
     for method in methods:
         assert rows[method, "flowers"]["n"] == "2" and 0 <= float(rows[method, "flowers"]["mean"]) <= 100
     assert "flowers" in (results / "tables" / "table1.md").read_text()
+
+
+def test_new_content_of_ones_own_file_is_noticed(bare, tmp_path):
+    copy = type(bare)(shutil.copytree(bare.folder, tmp_path / "repository"))
+    file, generator = tmp_path / "mine.npz", np.random.default_rng(0)
+    content = {"images": generator.integers(0, 255, (20, 1, 16, 16), dtype=np.uint8), "labels": np.arange(20) % 2}
+    np.savez(file, **content)
+    copy.save({**copy.config, "datasets": {"mine": {"kind": "npz", "ipc": [1], "options": {"path": str(file)}}}})
+    prepared = "results/tiny/data/mine.h5"
+    copy.run(prepared)
+    assert "Nothing to be done" in copy.run(prepared, "--dry-run")
+    np.savez(file, **{**content, "images": 255 - content["images"]})
+    assert re.search(r"^prepare +1$", copy.run(prepared, "--dry-run"), re.MULTILINE)

@@ -94,6 +94,13 @@ def official(wildcards):
     return [path("download", wildcards.dataset)] if is_official(kind) else []
 
 
+def own_file(wildcards):
+    """The user's own file of images, so that new content is noticed. A missing one is named by the job."""
+    given = STUDY.datasets[wildcards.dataset]["options"].get("path", "")
+    file = Path(given).expanduser()
+    return [str(file)] if given and file.is_file() else []
+
+
 def shards(wildcards):
     """The shards that hold the experts of a dataset."""
     numbers = STUDY.shards(wildcards.dataset)
