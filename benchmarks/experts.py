@@ -1,6 +1,6 @@
 """Training and storing experts: ours beside the reference recipe written plainly. One table, on this device, in one run.
 
-    python -m benchmarks.experts [--images 5000] [--epochs 2] [--rounds 2] [--width 128] [--quick]
+    python -m benchmarks.experts [--images 2560] [--epochs 3] [--rounds 3] [--width 128] [--quick]
 
 Both train the same ConvNet-3 on the same batches with the same augmentations, one after the other in processes of their own, in turns.
 "plain" is MTT's recipe as one would write it down: a DataLoader over float32 images, eager float32, a test pass after every epoch,
@@ -61,9 +61,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--images", type=int, default=5000, help="training images; a fifth as many are tested")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each side")
+    parser.add_argument("--images", type=int, default=2560, help="training images, whole batches of 256; a fifth as many are tested")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
     parser.add_argument("--width", type=int, default=128, help="channels of ConvNet-3")
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--quick", action="store_true", help="width 16, 600 images, one epoch, one round, nothing compiled")

@@ -1,16 +1,17 @@
-from itertools import pairwise
+import math
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from trajectories.expert_specs import shard_spec
+from trajectories.expert_specs import manifest_spec, shard_spec
 
 from esp_core import datasets, networks, seeds
 from esp_core.augment import dsa
 from esp_core.errors import UserError
 from esp_core.networks.flat import flatten
-from esp_core.trajectories import engine, winograd
+from esp_core.trajectories import engine, manifest, store, subspace, winograd
 from esp_core.trajectories.producing import produce
 from esp_core.trajectories.reader import Trajectories
 from esp_core.trajectories.shard import Shard
@@ -96,6 +97,25 @@ def test_an_expert_is_the_same_in_any_shard(stored, make, tmp_path):
     for a, b in zip(together, alone, strict=True):
         assert a.digest() == b.digest()
         assert np.array_equal(a.columns, b.columns)
+
+
+def test_stored_subspaces_of_trained_experts_are_within_a_tenth_of_a_degree(digits, tmp_path, monkeypatch):
+    exact, compact = [], store.compact
+
+    def spy(snapshots, *others):
+        exact.append(torch.from_numpy(snapshots.copy()))
+        return compact(snapshots, *others)
+
+    monkeypatch.setattr(store, "compact", spy)
+    spec = shard_spec(epochs=25, keep=26, batch=100)
+    produce(spec, "code", digits, tmp_path / "shard-000.h5")
+    manifest.build(tmp_path / "manifest.json", manifest_spec(2, epochs=25, keep=26, batch=100), [tmp_path / "shard-000.h5"])
+    experts = Trajectories(tmp_path / "manifest.json")
+    angles = []
+    for expert, start, length in islice(experts.random(5, 20, torch.Generator().manual_seed(0)), 200):
+        bases = (subspace.basis(s) for s in (exact[expert][start : start + length + 1], experts.segment(expert, start, length)))
+        angles.append(math.degrees(subspace.principal_angles(*bases).max()))
+    assert max(angles) <= 0.1
 
 
 @pytest.mark.parametrize("change", [{"study_seed": 4}, {"first": 1}])
