@@ -186,7 +186,7 @@ def as_expert(runs: list[dict[str, Any]], arguments: argparse.Namespace, side: s
     """CPU-seconds of a whole expert, from the measured parts: its epochs, and a test pass after each of them or after the last."""
     train = statistics.median(run["train_cpu"] for run in runs) / arguments.epochs
     test = statistics.median(run["test_cpu"] for run in runs) / (arguments.epochs if side == "plain" else 1)
-    return EXPERT_EPOCHS * train + (EXPERT_EPOCHS if side == "plain" else 1) * test
+    return float(EXPERT_EPOCHS * train + (EXPERT_EPOCHS if side == "plain" else 1) * test)
 
 
 def storing() -> None:
@@ -280,10 +280,10 @@ def cifar10(images: int) -> Dataset:
     """The first `images` training images and a fifth as many test images; noise where there are none."""
     device = devices.pick()
     train, test = (read(name, count).to(device) for name, count in (("data_batch_", images), ("test_batch", max(images // 5, 100))))
-    splits = [Split(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].long()) for rows in (train, test)]
-    scaled = splits[0].images.float() / 255
+    first, second = (Split(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].long()) for rows in (train, test))
+    scaled = first.images.float() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    return Dataset("cifar10", *splits, tuple(map(str, range(10))), mean, std, "benchmark")
+    return Dataset("cifar10", first, second, tuple(map(str, range(10))), mean, std, "benchmark")
 
 
 def read(name: str, count: int) -> Tensor:
