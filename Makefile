@@ -1,6 +1,8 @@
 # make demo    the whole workflow on scikit-learn's digits, in minutes on two cores
-# make paper   what the paper's study would run; `make paper RUN=1` runs it and goes on where an earlier run was cut off
+# make paper   what the paper's study would cost and run; `make paper RUN=1` runs it and goes on where an earlier run was cut off
 # make test    the tests          make lint    style, types and workflow checks          make format    put the style right
+# make slurm-test    both cluster profiles under a real SLURM, which it installs (as root, with apt), starts and shuts down
+# make chaos   kills a small study KILLS=100 times, restarts it, and compares what it leaves with an undisturbed run
 #
 # Each makes .venv with the exact versions of requirements.txt by itself. PYTHON=python3.12 picks another interpreter, from 3.11 on.
 
@@ -9,9 +11,10 @@ VENV := .venv
 READY := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+KILLS ?= 100
 DEMO := --configfile config/demo.yaml --workflow-profile workflow/profiles/demo
 
-.PHONY: help demo paper test lint format
+.PHONY: help demo paper test slurm-test chaos lint format
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -30,6 +33,7 @@ demo: $(READY)
 	@python -m esp_core.tables show results/demo
 
 paper: $(READY)
+	@python -m esp_core.plan
 ifdef RUN
 	@python workflow/scripts/unlock.py
 	snakemake
@@ -41,6 +45,12 @@ endif
 
 test: $(READY)
 	pytest
+
+slurm-test: $(READY)
+	python tests/cluster/run_slurm.py
+
+chaos: $(READY)
+	python tests/chaos/kill_the_workflow.py --kills $(KILLS)
 
 lint: $(READY)
 	ruff check

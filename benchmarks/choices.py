@@ -1,6 +1,6 @@
 """One choice at a time: every method of a study distilled and evaluated once a seed, paired with one of them.
 
-    snakemake --configfile config/choices.yaml all_experts
+    snakemake all_experts --configfile config/choices.yaml
     python -m benchmarks.choices config/choices.yaml --against esp_dm --out docs/choices.csv
 
 A seed decides the first codes, real batches, augmentations, segments and the evaluation's network, the same for every method,

@@ -36,17 +36,19 @@ def mistakes(study: "Study") -> Iterator[str]:
     for name in study.datasets:
         yield from _dataset(study, name)
     yield from _networks(study)
+    yield from _evaluation(study)
     for name in study.methods:
         yield from _method(study, name)
     yield from _tables(study)
 
 
 def unshown(study: "Study") -> Iterator[str]:
-    """Datasets, methods and networks that no table of `study` shows, and that would thus be left out without a word."""
+    """Datasets, methods and networks that no table or figure of `study` shows, and that would thus be left out without a word."""
     shown = study.tables.values()
+    drawn = {method for figure in study.figures.values() for method in (*figure.methods, *(cell[2] for cell in figure.cells))}
     for section, names, used in (
         ("datasets", study.datasets, {name for table in shown for name, _ in table.cells}),
-        ("methods", study.methods, {name for table in shown for name in table.methods}),
+        ("methods", study.methods, {name for table in shown for name in table.methods} | drawn),
         ("networks", study.networks, {name for table in shown for name in table.networks}),
     ):
         yield from (
@@ -81,6 +83,13 @@ def _networks(study: "Study") -> Iterator[str]:
         yield from _network("distill_network", study.distill_network(dataset))
         for name in study.networks:
             yield from _network(f"networks.{name}", study.network(dataset, name))
+
+
+def _evaluation(study: "Study") -> Iterator[str]:
+    for dataset in study.datasets:
+        for name in study.evaluation(dataset)["networks"]:
+            if name not in study.networks:
+                yield f"evaluation.networks: {name} is not in the study{schema.allowed(name, study.networks)}"
 
 
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _recipe(recipe: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[s
         yield from _section("objectives", kind, settings, f"objectives.{kind}")
         needs = schema.part("objectives", kind).get("teacher")
         if needs and recipe["teacher"].get("kind") != needs:
-            yield f"objectives.{kind}: needs a subspace; allowed: with teacher.kind {needs}"
+            yield f"objectives.{kind}: needs a segment of an expert's trajectory; allowed: with teacher.kind {needs}"
     if recipe.get("iterations") and not recipe["objectives"]:
         yield "objectives: missing; give at least one, or iterations 0"
     if recipe["objectives"]:
@@ -146,11 +155,13 @@ def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: s
 def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
     """A learning rate for every group of stored numbers, and none for a group that no parametrisation has."""
     known = schema.part("parametrisation")
-    groups = known.get(recipe["parametrisation"].get("kind"), {}).get("groups")
-    if groups is None:
+    stored = known.get(recipe["parametrisation"].get("kind"), {}).get("groups")
+    if stored is None:
         return
+    groups = [*stored, *(group for kind in recipe["objectives"] for group in schema.part("objectives", kind).get("groups", []))]
     given = [key for key in recipe["optimiser"] if key.startswith("lr_")]
-    anyones = [f"lr_{group}" for kind in known.values() for group in kind["groups"]]
+    kinds_with_groups = [*known.values(), *schema.part("objectives").values()]
+    anyones = list(dict.fromkeys(f"lr_{group}" for kind in kinds_with_groups for group in kind.get("groups", [])))
     yield from (f"optimiser.{key}: unknown key{schema.allowed(key, anyones)}" for key in given if key not in anyones)
     missing = [group for group in groups if f"lr_{group}" not in given]
     yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)

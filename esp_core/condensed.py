@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from esp_core import parametrisations
+from esp_core import parametrisations, sealed
 from esp_core.errors import UserError
-from esp_core.files import replacing
 from esp_core.parametrisations import Parametrisation, Task
 
 FORMAT = "esp-condensed-1"
@@ -55,9 +52,7 @@ def save_condensed(
         "budget_used": synthetic.used,
         "images": synthetic.images,
     }
-    tensors = {name: t.detach().cpu().contiguous() for name, t in synthetic.tensors.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    sealed.write(path, synthetic.tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
 def load_condensed(path: str | Path) -> Condensed:
@@ -72,9 +67,7 @@ def load_condensed(path: str | Path) -> Condensed:
 
 def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors, metadata = sealed.read(path)
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
@@ -83,7 +76,7 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
         synthetic = parametrisations.build(task, **header["parametrisation"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
+    except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
         raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
     expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):

@@ -1,28 +1,75 @@
 """Which device a job runs on, what it is called, and how much memory it took."""
 
 import ctypes
+import os
 import platform
 import resource
 import sys
+from functools import cache
 from typing import Any
 
 import torch
 
+from esp_core import leases
 from esp_core.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # what glibc's mallopt sets
+LEAST_FREE = 2**30  # bytes: CUDA's context and the workspaces of its libraries take about half of it
+
+_mine: set[int] = set()  # CUDA devices that this process has leased
 
 
-def pick(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes cuda, then mps, then cpu. Raises UserError where it is not there."""
+def pick(name: str = "auto", needs: int = 0) -> torch.device:
+    """The device called `name`; "auto" takes cuda, then mps, then cpu. `needs`: bytes of its memory that the job is sure to use.
+
+    A CUDA device is leased for the life of the process where several are visible, or where ESP_GPU_SHARE limits who shares one.
+    Raises UserError where the device is not there, or has not enough memory free.
+    """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device: {name} is asked for, but torch {torch.__version__} sees no CUDA device; use auto or cpu")
+    if device.type == "cuda":
+        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+            seen = f"sees {torch.cuda.device_count() or 'no'} CUDA device(s)"
+            raise UserError(f"device: {name} is asked for, but torch {torch.__version__} {seen}; use auto or cpu")
+        device = _leased(device)
+        _check_memory(device, LEAST_FREE + needs)
+    _announce(device)
     return device
+
+
+def _leased(device: torch.device) -> torch.device:
+    """The CUDA device that this process may use; its first call waits for one, later calls give the same."""
+    wanted = range(torch.cuda.device_count()) if device.index is None else [device.index]
+    if torch.cuda.device_count() == 1 and leases.SHARE not in os.environ:
+        return device
+    if not _mine.intersection(wanted):
+        # By the serial number, which is the same under any CUDA_VISIBLE_DEVICES, in any container and in any cluster job.
+        found = [torch.cuda.get_device_properties(i) for i in wanted]
+        lease = leases.take([str(properties.uuid) for properties in found], share := leases.share())
+        index = wanted[lease.index]
+        print(f"leased cuda:{index}, {lease.device}, slot {lease.slot + 1} of {share}", flush=True)
+        torch.cuda.set_device(index)
+        _mine.add(index)
+    return torch.device("cuda", min(_mine.intersection(wanted)))
+
+
+def _check_memory(device: torch.device, needs: int) -> None:
+    """Raises UserError where less than `needs` bytes of the device are free; what this process holds in reserve counts as free."""
+    free, total = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device)
+    if free < needs:
+        has = f"{torch.cuda.get_device_name(device)} has {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        way_on = f"end what else runs there, hide it with CUDA_VISIBLE_DEVICES, or lower {leases.SHARE}"
+        raise UserError(f"device: {has}, and this job needs at least {needs / 2**30:.1f}; {way_on}")
+
+
+@cache
+def _announce(device: torch.device) -> None:
+    """Once for each device, for the log."""
+    found = describe(device)
+    print(f"device {found['device']}, threads of the processor: {found['threads']}", file=sys.stderr, flush=True)
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     from esp_core.distillation import Distillation
     from esp_core.trajectories.reader import Trajectories
 
+    devices.reuse_memory()
     device = devices.pick(spec.get("device", "auto"))
     data = datasets.load(data_path, device, spec.get("validation"))
     data.check_ipc(spec["ipc"])
@@ -46,6 +47,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         "code": code,
         "data": data.digest,
         "seconds": round(clock.seconds(), 1),
+        **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
         "peak_memory_bytes": devices.peak_memory(device),
         **devices.describe(device),
     }
@@ -79,29 +81,25 @@ class _Part:
         self.path, self.identity = path, digest(identity)
 
     def save(self, job: Any, seconds: float) -> None:
-        from safetensors.torch import save_file
+        from esp_core import sealed
 
-        from esp_core.files import replacing
-
-        with replacing(self.path) as temporary:
-            save_file(job.checkpoint(), temporary, metadata={"identity": self.identity, "seconds": str(seconds)})
+        sealed.write(self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds)})
 
     def resume(self, job: Any) -> float:
         """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far."""
-        from safetensors import SafetensorError, safe_open
+        from esp_core import sealed
 
         if not self.path.exists():
             return 0.0
         try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("identity") != self.identity:
-                    print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
-                    return 0.0
-                job.resume({name: file.get_tensor(name) for name in file.keys()})
-        except SafetensorError as error:
+            tensors, metadata = sealed.read(self.path)
+        except sealed.DamagedError as error:
             print(f"{self.path}: damaged ({error}); starting anew", flush=True)
             return 0.0
+        if metadata["identity"] != self.identity:
+            print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
+            return 0.0
+        job.resume(tensors)
         print(f"resuming at step {job.step}", flush=True)
         return float(metadata["seconds"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from esp_core.datasets import Dataset
 from esp_core.errors import UserError
 from esp_core.memory import images_that_fit
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import State
+from esp_core.objectives import Lesson, Objective, State, Whole
 from esp_core.objectives.walk import Outcome, Weighted, backward, real_statistics
 from esp_core.outer import Outer
 from esp_core.parametrisations import Parametrisation, Task
@@ -45,19 +46,40 @@ class Distillation:
         fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
         self.network = FlatNetwork(fresh(0).to(device))
         self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
-        classroom = teachers.Classroom(self.network, lambda seed: flatten(fresh(seed)), self.names, device, experts)
-        self.objectives = [
-            Weighted(kind, objectives.build(kind, **{k: v for k, v in settings.items() if k != "weight"}), settings.get("weight", 1.0))
-            for kind, settings in self.recipe["objectives"].items()
-        ]
-        self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives else None
+        self._build_objectives()
         trained = experts.snapshot(0, experts.snapshots - 1) if experts is not None else None
         self.selector = Selector(data, seeds.generator(*self.names, "selection"), self.network, trained)
         self.synthetic.initialise(seeds.generator(*self.names, "initialisation"), self.selector)
         self.synthetic.to(device)
-        self.outer = Outer(self.synthetic, self.recipe)
+        classroom = teachers.Classroom(
+            network=self.network,
+            fresh=lambda seed: flatten(fresh(seed)),
+            seed=self.names,
+            device=device,
+            synthetic=self.synthetic,
+            real=self.selector,
+            augment=self.recipe["augment"],
+            experts=experts,
+        )
+        self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives or self.wholes else None
+        self.outer = Outer(self.synthetic, self.recipe, self.learned)
         self.micro_batch: int | None = self.recipe["micro_batch"]
         self.measured = self.micro_batch is not None
+        self.real_part = self.micro_batch
+
+    def _build_objectives(self) -> None:
+        self.objectives: list[Weighted] = []
+        self.wholes: list[tuple[str, Whole, float]] = []
+        for kind, settings in self.recipe["objectives"].items():
+            made = objectives.build(kind, **{key: value for key, value in settings.items() if key != "weight"})
+            weight = settings.get("weight", 1.0)
+            if isinstance(made, Objective):
+                self.objectives.append(Weighted(kind, made, weight))
+            elif weight:
+                self.wholes.append((kind, made, weight))
+        self.learned = {name: t.detach().to(self.device) for _, whole, _ in self.wholes for name, t in whole.tensors.items()}
+        for _, whole, _ in self.wholes:
+            whole.tensors = {name: self.learned[name] for name in whole.tensors}
 
     def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""
@@ -75,15 +97,49 @@ class Distillation:
         draw = dsa.draw(self.recipe["augment"], self.classes, generator)
         state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
         if not self.measured:
-            self.micro_batch, self.measured = images_that_fit(self.synthetic, state, self.device), True
-        real = {}
-        if any(w.weight and w.objective.needs_real for w in self.objectives):
+            self._measure(state)
+        images, labels, real = None, None, {}
+        summed = any(w.weight and w.objective.needs_real for w in self.objectives)
+        if summed or any(whole.needs_real for _, whole, _ in self.wholes):
             images, labels = self.selector.batch(self.recipe["real_batch"], generator)
-            real = real_statistics(self.objectives, images, labels, state, self.micro_batch)
-        outcome = self._backward(real, state, self._units(generator))
+            real = self._real(images, labels, state) if summed else {}
+        units = self._units(generator)
+        outcome = self._backward(real, state, units)
+        lesson = Lesson(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
+        for name, whole, weight in self.wholes:
+            outcome = self._backward_whole(outcome, name, whole, weight, lesson)
         self.outer.step(self.step)
+        for _, whole, _ in self.wholes:
+            whole.restrict()
         self.teacher.advance(outcome.synthetic)
         return outcome
+
+    def _backward_whole(self, outcome: Outcome, name: str, whole: Whole, weight: float, lesson: Lesson) -> Outcome:
+        try:
+            value = whole.backward(lesson, weight)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.title}: out of device memory in objectives.{name}; lower synthetic_batch, or see its settings in config/schema.yaml"
+            ) from None
+        return replace(outcome, total=outcome.total.to(value) + weight * value, values=outcome.values | {name: value})
+
+    def _measure(self, state: State) -> None:
+        """How many images may be alive at once: `micro_batch` of the synthetic set, None where all are, `real_part` of real images."""
+        fits = images_that_fit(self.synthetic, state, self.device)
+        self.micro_batch, self.measured = (None if fits >= self.synthetic.images else fits), True
+        self.real_part = fits
+
+    def _real(self, images: Tensor, labels: Tensor, state: State) -> dict[str, Tensor]:
+        while True:
+            try:
+                return real_statistics(self.objectives, images, labels, state, self.real_part)
+            except torch.OutOfMemoryError:
+                smaller = min(self.real_part or len(images), len(images)) // 2
+                if not smaller:
+                    raise UserError(f"{self.title}: out of device memory with one real image at a time; use a device with more") from None
+                print(f"out of device memory: {self.real_part} -> {smaller} real images at a time; the sums stay the same", flush=True)
+                self.real_part = smaller
+                torch.cuda.empty_cache()
 
     def _backward(self, real: dict[str, Tensor], state: State, units: Tensor) -> Outcome:
         while True:
@@ -123,7 +179,7 @@ class Distillation:
 
     def checkpoint(self) -> dict[str, Tensor]:
         """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step."""
-        parts = {"synthetic": self.synthetic.tensors, "outer": self.outer.checkpoint()}
+        parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.outer.checkpoint()}
         if self.teacher is not None:
             parts["teacher"] = self.teacher.checkpoint()
         flat = {f"{part}/{name}": t.detach().cpu().contiguous() for part, tensors in parts.items() for name, t in tensors.items()}
@@ -133,8 +189,9 @@ class Distillation:
         """Take up what `checkpoint` gave."""
         self.step = int(saved["step"])
         with torch.no_grad():
-            for name, value in _part(saved, "synthetic").items():
-                self.synthetic.tensors[name].copy_(value)
+            for part, tensors in (("synthetic", self.synthetic.tensors), ("learned", self.learned)):
+                for name, value in _part(saved, part).items():
+                    tensors[name].copy_(value)
         self.outer.resume(_part(saved, "outer"))
         if self.teacher is not None:
             self.teacher.resume(_part(saved, "teacher"))

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ _DISK = {
     errno.EROFS: "the file system is read-only: choose a folder that can be written",
     errno.EACCES: "permission denied: choose a folder or file that you may use",
 }
+_DEVICE = "end what else runs on the device, lower ESP_GPU_SHARE, or use a device with more memory"
 
 
 class UserError(Exception):
@@ -20,14 +22,22 @@ class UserError(Exception):
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Run `main` as a command line: a UserError or a full or read-only disk ends it with one line, exit code 1."""
+    """Run `main` as a command line: a UserError, a full or read-only disk or a full device ends it with one line, exit code 1.
+
+    The log of a job, which is given a spec, begins with what it is.
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
+            _introduce(main.__module__)
             main()
         except UserError as error:
             sys.exit(f"error: {error}")
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's; this module is too light to import it
+                raise
+            sys.exit(f"error: {'. '.join(str(error).split('. ')[:2])}; {_DEVICE}")
         except OSError as error:
             if (advice := advice_for(error)) is None:
                 raise
@@ -36,6 +46,15 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def _introduce(module: str) -> None:
+    """Begin a job's log, where stdout and stderr go to one place; not what a program reads, which takes them apart."""
+    if "--spec" in sys.argv and sys.stdout and sys.stderr and os.path.sameopenfile(1, 2):
+        from esp_core.heading import heading, stage_of
+
+        if text := heading(stage_of(module), sys.argv):
+            print(text, flush=True)
 
 
 @contextmanager

@@ -17,16 +17,21 @@ from esp_core.provenance import canonical, digest
 
 COLUMNS = (
     "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,images,parameters,seconds,"
-    "peak_memory_bytes,device,torch,spec,code"
+    "peak_memory_bytes,device,torch,spec,code,curve"
 ).split(",")
+CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
 
 
 def run(spec: dict[str, Any], data_path: Path, condensed_path: Path | None, code: str = "") -> list[dict[str, Any]]:
-    """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch."""
+    """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
+
+    `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1.
+    """
     from esp_core import datasets, devices
     from esp_core.condensed import load_condensed
     from esp_core.training import Images, protocol
 
+    devices.reuse_memory()
     device = devices.pick(spec.get("device", "auto"))
     data = datasets.load(data_path, device, spec.get("validation"))
     budget: dict[str, int] = {"budget": 0, "budget_used": 0}
@@ -71,7 +76,7 @@ def _one(spec: dict[str, Any], data: Any, train: Any, test: Any, settings: Any, 
     ).to(device)
     torch.manual_seed(seeds.derive(*names, "dropout"))  # dropout and stochastic depth draw from torch's own generator
     start = time.monotonic()
-    training.train(network, train, settings, seeds.generator(*names, "training"))
+    losses = training.train(network, train, settings, seeds.generator(*names, "training"))
     result = f"{training.accuracy(network, test):.4f}"
     devices.synchronise(device)
     return {
@@ -79,7 +84,14 @@ def _one(spec: dict[str, Any], data: Any, train: Any, test: Any, settings: Any, 
         "parameters": sum(p.numel() for p in network.parameters()),
         "seconds": round(time.monotonic() - start, 2),
         "peak_memory_bytes": devices.peak_memory(device),
+        "curve": _curve(losses),
     }
+
+
+def _curve(losses: list[float]) -> str:
+    count = min(CURVE, len(losses))
+    epochs = [round(len(losses) * (i + 1) / count) for i in range(count)]
+    return " ".join(f"{epoch}:{losses[epoch - 1]:.4g}" for epoch in epochs)
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:

@@ -12,11 +12,12 @@ def train(arguments: argparse.Namespace) -> None:
     """Train the experts of one shard."""
     from esp_core import devices
     from esp_core.networks import module_of
-    from esp_core.provenance import source_digest
+    from esp_core.provenance import module_file, source_digest
     from esp_core.trajectories.producing import produce
 
     devices.reuse_memory()
-    code = source_digest("esp_core.experts", module_of(arguments.spec["network"]["name"]))
+    network = module_of(arguments.spec["network"]["name"])
+    code = source_digest("esp_core.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
     produce(arguments.spec, code, arguments.data, arguments.out)
 
 

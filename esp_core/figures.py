@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esp_core.errors import UserError, command
-from esp_core.files import replacing
+from esp_core.reporting.saving import save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,16 +100,6 @@ def grid(panels: list[Panel], heading: str) -> "Figure":
         top = TITLE + sum(heights[:row]) + SPACE * (row + 1)
         _draw(figure, p, left, top)
     return figure
-
-
-def save(figure: "Figure", out: Path) -> None:
-    """Write `figure` to `out`, .png, and its .pdf beside it; the same figure gives the same bytes."""
-    from matplotlib import rc_context
-
-    with replacing(out) as temporary:
-        figure.savefig(temporary, dpi=DPI)
-    with rc_context({"pdf.fonttype": 42}), replacing(out.with_suffix(".pdf")) as temporary:
-        figure.savefig(temporary, dpi=DPI, metadata={"CreationDate": None})
 
 
 def run_grid(spec: dict[str, Any], paths: list[Path], out: Path) -> None:

@@ -16,11 +16,10 @@ SHARE = 0.25  # of the memory: other jobs, the allocator's slack and temporary b
 DOUBLE_BACKWARD = 3.0  # what the second derivative keeps, as a multiple of what the first keeps
 
 
-def images_that_fit(synthetic: Parametrisation, state: State, device: torch.device) -> int | None:
-    """The micro-batch (images) that fits the device, or None where the complete set does in one walk."""
-    per_image = _saved_bytes(synthetic, state) * DOUBLE_BACKWARD
-    count = int(total_bytes(device) * SHARE / per_image)
-    return None if count >= synthetic.images else max(synthetic.images_per_unit, count)
+def images_that_fit(synthetic: Parametrisation, state: State, device: torch.device) -> int:
+    """The images that may be alive at once on the device, with the graph of their second derivative; one unit at least."""
+    per_image = saved_bytes(synthetic, state) * DOUBLE_BACKWARD
+    return max(synthetic.images_per_unit, int(total_bytes(device) * SHARE / per_image))
 
 
 def total_bytes(device: torch.device) -> int:
@@ -30,7 +29,7 @@ def total_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _saved_bytes(synthetic: Parametrisation, state: State) -> float:
+def saved_bytes(synthetic: Parametrisation, state: State) -> float:
     """Bytes that autograd keeps for one image's forward pass, decoding included."""
     kept: dict[int, Tensor] = {}
 

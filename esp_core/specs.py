@@ -12,8 +12,9 @@ from esp_core import methods, schema
 from esp_core.errors import UserError
 from esp_core.methods import FULL
 from esp_core.provenance import module_file, source_digest
-from esp_core.reporting.layouts import METHOD_TITLES
-from esp_core.study import FIGURES, Study
+from esp_core.reporting import asking
+from esp_core.reporting.layouts import METHOD_TITLES, NETWORK_TITLES
+from esp_core.study import Study
 
 Spec = dict[str, Any]
 
@@ -73,9 +74,10 @@ def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
 
 def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -> Spec:
     settings = study.evaluation(dataset)
-    changes = {key: value for key, value in settings.items() if key not in ("protocol", "seeds", "full")}
+    own = settings["networks"].get(network, {})
+    changes = {key: value for key, value in {**settings, **own}.items() if key not in ("protocol", "seeds", "full", "networks")}
     if method == FULL:
-        changes |= settings["full"]
+        changes |= {**settings["full"], **own.get("full", {})}
     return _split(study, dataset) | {
         "ipc": int(ipc),
         "method": method,
@@ -101,9 +103,54 @@ def _tables(study: Study, table: str) -> Spec:
     }
 
 
+def _claims(study: Study) -> Spec:
+    asked: Spec = {
+        "claims": list(asking.claims()),
+        "cells": [list(cell) for cell in study.cells],
+        "networks": [name for name in study.networks if name in NETWORK_TITLES],
+        "own": {dataset: study.distill_network(dataset)["name"] for dataset in study.datasets},
+    }
+    needed = {key for question in asking.questions(**asked) for key in question.keys()}
+    rows = [row for row in study.rows() if (row[2], *row[:2], row[3]) in needed]
+    titles = _titles(study, dict.fromkeys(method for _, _, method, _ in rows))
+    return asked | {"study": study.name, "rows": [list(row) for row in rows], "titles": titles}
+
+
+def _footprint(study: Study, figure: str) -> Spec:
+    asked = study.figures[figure]
+    return _common(study, asked.dataset) | {
+        "network": study.distill_network(asked.dataset),
+        "ipc": list(asked.ipcs),
+        "steps": list(asked.steps),
+        "at": asked.at,
+        "recipes": {
+            method: {str(ipc): study.recipe(asked.dataset, ipc, method) for ipc in sorted({*asked.ipcs, asked.at})}
+            for method in asked.methods
+        },
+        "device": study.config["device"],
+    }
+
+
 def _figures(study: Study, figure: str) -> Spec:
-    dataset, shown = study.figures()[figure], dict.fromkeys(method for _, _, method in study.pictured(figure))
-    return {"figure": FIGURES.get(dataset), "dataset": dataset, "titles": _titles(study, shown)}
+    asked = study.figures[figure]
+    return {"figure": asked.number, "dataset": asked.dataset, "titles": _titles(study, dict.fromkeys(cell[2] for cell in asked.cells))}
+
+
+def _plots(study: Study, figure: str) -> Spec:
+    asked = study.figures[figure]
+    rows = [
+        {"ipc": ipc, "method": method, "synthetic_batch": study.recipe(dataset, ipc, method)["synthetic_batch"]}
+        for dataset, ipc, method in asked.cells
+    ]
+    own = study.distill_network(asked.dataset)["name"]
+    return {
+        "figure": asked.number,
+        "dataset": asked.dataset,
+        "network": own,
+        "at": asked.at,
+        "rows": rows,
+        "titles": _titles(study, asked.methods),
+    }
 
 
 def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
@@ -119,7 +166,10 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "distill": _distill,
     "evaluate": _evaluate,
     "tables": _tables,
+    "claims": _claims,
+    "footprint": _footprint,
     "figures": _figures,
+    "plots": _plots,
 }
 # What tells the jobs of a stage apart.
 ARGUMENTS = {stage: tuple(inspect.signature(maker).parameters)[1:] for stage, maker in _MAKERS.items()}
@@ -133,20 +183,22 @@ def spec(study: Study, stage: str, *arguments: str) -> Spec:
         raise UserError(f"{stage}: takes {' '.join(ARGUMENTS[stage])}, got {' '.join(arguments) or 'nothing'}")
     given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
     for name, value in given.items():
-        if value not in (known := _known(study, name, given)):
+        if value not in (known := _known(study, stage, name, given)):
             raise UserError(f"{stage}: {name} {value} is unknown{schema.allowed(value, known)}")
     return _MAKERS[stage](study, **given)
 
 
-def _known(study: Study, name: str, given: Mapping[str, str]) -> list[str]:
+def _known(study: Study, stage: str, name: str, given: Mapping[str, str]) -> list[str]:
     if name == "ipc":
         whole = given["method"] == FULL and "network" in given
         return ["0"] if whole else [str(ipc) for dataset, ipc in study.cells if dataset == given["dataset"]]
     if name == "shard":
         return [str(shard) for shard in study.shards(given["dataset"])]
+    if name == "figure":
+        return [key for key, figure in study.figures.items() if figure.is_grid == (stage == "figures")]
     if name == "method":
         return [method for method in study.methods if method != FULL or "network" in given]
-    known = {"dataset": study.datasets, "network": study.networks, "table": study.tables, "figure": study.figures()}
+    known = {"dataset": study.datasets, "network": study.networks, "table": study.tables}
     return [str(value) for value in known[name]]
 
 
@@ -182,13 +234,24 @@ def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         if given["method"] != FULL:
             yield from _parametrisation_modules(study, [(given["dataset"], int(given["ipc"]), given["method"])])
     elif stage == "figures":
-        yield from _parametrisation_modules(study, study.pictured(given["figure"]))
+        yield from _parametrisation_modules(study, study.figures[given["figure"]].cells)
+    elif stage == "footprint":
+        yield from _footprint_modules(study, given["figure"])
 
 
 def _parametrisation_modules(study: Study, cells: Iterable[tuple[str, int, str]]) -> Iterator[str]:
     """The modules that decode condensed sets."""
     recipes = (study.recipe(*cell) for cell in cells)
     yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+
+
+def _footprint_modules(study: Study, figure: str) -> Iterator[str]:
+    """The modules that a step of its methods runs."""
+    asked = study.figures[figure]
+    recipes = [study.recipe(asked.dataset, asked.at, method) for method in asked.methods]
+    yield from _network_modules(study.distill_network(asked.dataset)["name"])
+    yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+    yield from sorted({f"esp_core.objectives.{kind}" for recipe in recipes for kind in recipe["objectives"]})
 
 
 def _network_modules(name: str) -> Iterator[str]:

@@ -15,12 +15,10 @@ from typing import Any
 
 import yaml
 
-from esp_core import checks, methods, schema
+from esp_core import checks, methods, schema, shown
 from esp_core.datasets import catalogue
 from esp_core.errors import UserError, command
 from esp_core.methods import FULL
-
-FIGURES = {"svhn": 3, "cifar10": 4, "cifar100": 5, "tinyimagenet": 6}  # the paper's grids of synthetic images
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ class Study:
         self.networks = tuple(self.config["networks"])
         checks.refuse(checks.mistakes(self))
         self.tables = {int(number): self._table(int(number), settings or {}) for number, settings in self._tables().items()}
+        checks.refuse(shown.mistakes(self))
+        self.figures = shown.figures(self)
         checks.refuse(checks.unshown(self))
 
     # What holds for a dataset.
@@ -101,26 +101,15 @@ class Study:
     # What is to be made.
 
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
-        """(dataset, IPC, method, network) of every evaluation that a table shows."""
-        return tuple(dict.fromkeys(row for table in self.tables.values() for row in table.rows()))
+        """(dataset, IPC, method, network) of every evaluation that a table or Figure 8 shows."""
+        own = {dataset: self.distill_network(dataset)["name"] for dataset in self.datasets}
+        swept = [(*cell, own[cell[0]]) for figure in self.figures.values() if figure.number == shown.BATCHES for cell in figure.cells]
+        return tuple(dict.fromkeys([*(row for table in self.tables.values() for row in table.rows()), *swept]))
 
     def condensed(self) -> tuple[tuple[str, int, str], ...]:
-        """(dataset, IPC, method) of every condensed set that is evaluated."""
-        return tuple(dict.fromkeys(row[:3] for row in self.rows() if row[2] != FULL))
-
-    def figures(self) -> dict[str, str]:
-        """The grids of synthetic images by file name, and the dataset of each."""
-        datasets = dict.fromkeys(dataset for dataset, _, _ in self._first_condensed())
-        return {f"figure{FIGURES[dataset]}" if dataset in FIGURES else f"grid-{dataset}": dataset for dataset in datasets}
-
-    def pictured(self, figure: str) -> tuple[tuple[str, int, str], ...]:
-        """(dataset, IPC, method) of the condensed sets that a grid shows: those of the first table, without the ablations of the fourth."""
-        dataset = self.figures()[figure]
-        return tuple(cell for cell in self._first_condensed() if cell[0] == dataset)
-
-    def _first_condensed(self) -> tuple[tuple[str, int, str], ...]:
-        rows = self.tables[min(self.tables)].rows()
-        return tuple(dict.fromkeys(row[:3] for row in rows if row[2] != FULL))
+        """(dataset, IPC, method) of every condensed set that is evaluated or pictured."""
+        pictured = [cell for figure in self.figures.values() for cell in figure.cells]
+        return tuple(dict.fromkeys([*(row[:3] for row in self.rows() if row[2] != FULL), *pictured]))
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
         """Every job, its stage and what tells it apart, in an order in which they can run."""
@@ -133,21 +122,24 @@ class Study:
         yield from (("distill", dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
         yield from (("evaluate", dataset, str(ipc), method, network) for dataset, ipc, method, network in self.rows())
         yield from (("tables", str(number)) for number in self.tables)
-        yield from (("figures", figure) for figure in self.figures())
+        yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
+        yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
+        yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
+        yield ("claims",)
 
     def _tables(self) -> dict[str, Any]:
         return self.config.get("tables") or {"1": {}, **({"2": {}} if len(self.networks) > 1 else {})}
 
     def _table(self, number: int, settings: Mapping[str, Any]) -> Table:
-        datasets, shown = settings.get("datasets", self.datasets), settings.get("methods", self.methods)
+        datasets, listed = settings.get("datasets", self.datasets), settings.get("methods", self.methods)
         quoted = settings.get("quoted", ()) if self.config["scope"] == "paper" else ()
         own = self.config["distill_network"]["name"]
         networks = self.networks if number in (2, 3) or own not in self.networks else (own,)
         return Table(
             cells=tuple(cell for cell in self.cells if cell[0] in datasets),
-            methods=tuple(shown),
+            methods=tuple(listed),
             networks=tuple(settings.get("networks", networks)),
-            measured=tuple(method for method in shown if method not in quoted),
+            measured=tuple(method for method in listed if method not in quoted),
         )
 
 

@@ -1,5 +1,6 @@
 """Training a network on a condensed or a whole training set, and its accuracy: the evaluation protocols as data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset
+from esp_core.descent import SGD
 from esp_core.errors import UserError
 
 
@@ -61,21 +63,19 @@ class Images:
 
 def train(network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator) -> list[float]:
     """Train `network` in place; returns the mean training loss of every epoch."""
-    optimiser = torch.optim.SGD(network.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     network.train()
     curve = []
     for epoch in range(settings.epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate(epoch)
         order = torch.randperm(len(images), generator=generator)
         total = torch.zeros((), device=images.labels.device)
         for index in batches(order, settings.batch):
             x, y = images.batch(index)
             x = dsa.draw(settings.augment, len(x), generator, same_operation=True)(x)
-            loss = _loss(network, x, y, settings.cutmix, generator)
-            optimiser.zero_grad(set_to_none=True)
+            loss = mixed_loss(network, x, y, settings.cutmix, generator)
+            optimiser.zero()
             loss.backward()
-            optimiser.step()
+            optimiser.step(settings.rate(epoch))
             total += loss.detach() * len(x)
         curve.append(float(total) / len(images))
     return curve
@@ -89,7 +89,7 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     return parts
 
 
-def _loss(network: nn.Module, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
+def mixed_loss(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
     """Cross-entropy, on a cut and mixed batch with probability `cutmix`: a box of a shuffled copy, area ~ U(0, 1) = Beta(1, 1)."""
     if cutmix == 0 or float(torch.rand((), generator=generator)) >= cutmix:
         return F.cross_entropy(network(x), y)

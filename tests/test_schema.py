@@ -77,7 +77,11 @@ MISTAKES = [
     ("experts.count", True, "experts.count: true is not a whole number"),
     ("experts.zca", "no", "experts.zca: 'no' is not true or false"),
     ("experts.keep", 22, "experts.keep: 22 is more than there are; allowed: at most 21, experts.epochs + 1"),
-    ("experts.augment", "color_crop_mirror", "experts.augment: 'color_crop_mirror' is not allowed; allowed: none, dsa, or some of color"),
+    (
+        "experts.augment",
+        "color_crop_mirror",
+        "experts.augment: 'color_crop_mirror' is not allowed; allowed: none, dsa, idc, or some of color",
+    ),
     ("study", 7, "study: 7 is not text; put it in quotes"),
     ("study", "a/b", "study: 'a/b' is not allowed; allowed: letters, digits, - and _"),
     ("study", ..., "study: missing; give the study's name"),
@@ -101,7 +105,7 @@ MISTAKES = [
     (
         "methods.epsp",
         {},
-        "methods.epsp: unknown method; use one of random, herding, dm, kfs, esp, esp_proj, esp_dm, full, or give it a base",
+        f"methods.epsp: unknown method; use one of {', '.join(methods.names())}, full, or give it a base",
     ),
     ("methods.mine", {"base": "epsp"}, "methods.mine.base: epsp is no method; use one of random"),
     ("methods.esp.iteration", 5, "methods.esp.iteration: unknown key; did you mean iterations?"),
@@ -113,7 +117,7 @@ MISTAKES = [
     (
         "methods.kfs.objectives",
         {"projection": {}},
-        "methods.kfs.objectives.projection: needs a subspace; allowed: with teacher.kind experts",
+        "methods.kfs.objectives.projection: needs a segment of an expert's trajectory; allowed: with teacher.kind experts",
     ),
     ("methods.kfs.optimiser", {"lr_code": 1.0}, "methods.kfs.optimiser.lr_code: unknown key; did you mean lr_codes?"),
     (
@@ -206,7 +210,9 @@ def test_the_augmentations_of_the_schema_are_those_of_the_code():
     allowed = schema.part("augment")["pattern"]
     assert all(re.match(allowed, operation) for operation in (*dsa.OPERATIONS, "none", "_".join(dsa.OPERATIONS)))
     assert dsa.parse(methods.DSA) == dsa.OPERATIONS
-    assert set(re.search(r"dsa\|\((.*?)\)", allowed)[1].split("|")) == set(dsa.OPERATIONS)
+    for named in (strategy for both in methods.STRATEGIES.values() for strategy in both):
+        assert re.match(allowed, named) and all(set(dsa.parse(part)) <= set(dsa.OPERATIONS) for part in named.split("+"))
+    assert set(re.search(r"idc\|\((.*?)\)", allowed)[1].split("|")) == set(dsa.OPERATIONS)
 
 
 def test_every_named_recipe_and_protocol_passes_its_own_checks():

@@ -56,9 +56,10 @@ def test_the_papers_study_has_the_cells_and_networks_that_the_paper_prints(paper
 def test_scope_paper_measures_what_the_authors_ran_and_everything_measures_all(paper):
     ours = {(dataset, ipc, "esp", "convnet3") for dataset, ipc in paper.cells}
     across = {(d, i, "esp", n) for d in ("svhn", "cifar10") for i in (1, 10, 50) for n in ("resnet10", "densenet121")}
-    across |= {("cifar10", i, "esp", "efficientnetv2s") for i in (1, 10, 50)}
+    across |= {("cifar10", i, m, "efficientnetv2s") for i in (1, 10, 50) for m in ("dc", "dsa", "mtt", "esp")}
+    swept = {("cifar10", 10, f"esp_batch_{size}", "convnet3") for size in (64, 128, 256, 512, 1024)}
     ablation = {("cifar10", i, m, "convnet3") for i in (1, 10, 50) for m in ("esp_proj", "esp_dm")}
-    assert set(paper.rows()) == ours | across | ablation
+    assert set(paper.rows()) == ours | across | ablation | swept
     everything = Study({**paper.config, "scope": "everything"})
     assert set(paper.rows()) < set(everything.rows())
     assert ("tinyimagenet", 10, "herding", "convnet3") in everything.rows()
@@ -67,19 +68,25 @@ def test_scope_paper_measures_what_the_authors_ran_and_everything_measures_all(p
 
 def test_the_demo_evaluates_every_method_in_every_cell():
     demo = load(ROOT / "config" / "demo.yaml")
-    distilled = {name for name in demo.methods if name != "full"}
-    rows = {("digits", ipc, name, "convnet3") for ipc in (1, 10) for name in distilled} | {("digits", 0, "full", "convnet3")}
+    table1 = {"random", "herding", "dc", "dsa", "dm", "kip", "cafe_dsa", "mtt", "idc", "kfs", "esp"}
+    wanted = {("convnet3", name) for name in (*table1, "esp_proj", "esp_dm")}
+    wanted |= {(network, name) for network in ("resnet10", "densenet121") for name in ("dsa", "dm", "idc", "kfs", "esp")}
+    wanted |= {("efficientnetv2s", name) for name in ("dc", "dsa", "mtt", "esp")}
+    rows = {("digits", ipc, name, network) for ipc in (1, 10) for network, name in wanted}
+    rows |= {("digits", 0, "full", network) for network in demo.networks}
+    rows |= {("digits", 1, f"esp_batch_{size}", "convnet3") for size in (10, 40)}
     assert set(demo.rows()) == rows
-    assert {"random", "herding", "dm", "kfs", "esp", "esp_proj", "esp_dm"} == distilled
+    assert table1 <= set(demo.methods) and len(demo.networks) == 4
 
 
 def test_a_grid_shows_the_sets_of_the_first_table(paper):
-    assert paper.figures() == {"figure3": "svhn", "figure4": "cifar10", "figure5": "cifar100", "figure6": "tinyimagenet"}
-    assert paper.pictured("figure4") == (("cifar10", 1, "esp"), ("cifar10", 10, "esp"), ("cifar10", 50, "esp"))
+    grids = {name: figure.dataset for name, figure in paper.figures.items() if figure.number in (3, 4, 5, 6)}
+    assert grids == {"figure3": "svhn", "figure4": "cifar10", "figure5": "cifar100", "figure6": "tinyimagenet"}
+    assert paper.figures["figure4"].cells == (("cifar10", 1, "esp"), ("cifar10", 10, "esp"), ("cifar10", 50, "esp"))
     demo = load(ROOT / "config" / "demo.yaml")
-    shown = {("digits", ipc, name) for ipc in (1, 10) for name in ("random", "herding", "dm", "kfs", "esp")}
-    assert set(demo.pictured("grid-digits")) == shown
-    assert spec(demo, "figures", "grid-digits")["titles"]["dm"] == "DM"
+    shown = {("digits", ipc, name) for ipc in (1, 10) for name in ("dc", "mtt", "idc", "esp")}
+    assert set(demo.figures["figure3"].cells) == shown
+    assert spec(demo, "figures", "figure3")["titles"]["mtt"] == "Traj. Matching"
 
 
 def test_recipes_resolve_in_order_base_its_cells_study_study_cells(monkeypatch):
@@ -98,7 +105,7 @@ def test_recipes_resolve_in_order_base_its_cells_study_study_cells(monkeypatch):
 def test_a_section_merges_key_by_key_until_its_kind_changes():
     recipe = methods.recipe("esp", custom={"esp": {"parametrisation": {"width": 3}, "teacher": {"kind": "random"}}})
     assert recipe["parametrisation"] == {**methods.recipe("esp")["parametrisation"], "width": 3}
-    assert recipe["teacher"] == {"kind": "random"}
+    assert recipe["teacher"] == {"kind": "random", "count": 1}
 
 
 @pytest.fixture
@@ -268,3 +275,21 @@ def test_what_the_snakefile_loads_brings_no_heavy_package():
     code = f"import sys, esp_core.specs, esp_core.study; print(*set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_slow_network_may_have_fewer_epochs():
+    evaluation = {"epochs": 50, "full": {"epochs": 9}, "networks": {"resnet10": {"epochs": 5, "lr": 0.1, "full": {"epochs": 2}}}}
+    study = small(networks=["convnet3", "resnet10"], methods={"dm": {}, "full": {}}, evaluation=evaluation)
+    found = {
+        (method, network): spec(study, "evaluate", "digits", "0" if method == "full" else "1", method, network)["protocol"]
+        for method in ("dm", "full")
+        for network in ("convnet3", "resnet10")
+    }
+    assert {key: (value["epochs"], value["lr"]) for key, value in found.items()} == {
+        ("dm", "convnet3"): (50, 0.01),
+        ("dm", "resnet10"): (5, 0.1),
+        ("full", "convnet3"): (9, 0.01),
+        ("full", "resnet10"): (2, 0.1),
+    }
+    with pytest.raises(UserError, match=r"evaluation\.networks: densenet121 is not in the study"):
+        small(networks=["convnet3"], evaluation={"networks": {"densenet121": {"epochs": 5}}})

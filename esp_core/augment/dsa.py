@@ -7,6 +7,7 @@ are one affine warp (kornia); colour and cutout are pixel arithmetic. Images are
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from kornia.geometry.transform import homography_warp
@@ -45,6 +46,19 @@ class Draw:
         return out
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Draws that are applied one after the other."""
+
+    draws: tuple[Draw, ...]
+
+    def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
+        """As `Draw`."""
+        for one in self.draws:
+            images = one(images, group)
+        return images
+
+
 def parse(strategy: str) -> tuple[str, ...]:
     """The operations of a strategy such as "color_crop_cutout_flip_scale_rotate"; "none" is the empty one."""
     operations = () if strategy in ("", "none") else tuple(strategy.split("_"))
@@ -53,12 +67,16 @@ def parse(strategy: str) -> tuple[str, ...]:
     return operations
 
 
-def draw(strategy: str, groups: int, generator: torch.Generator, *, same_operation: bool = False) -> Draw:
+def draw(strategy: str, groups: int, generator: torch.Generator, *, same_operation: bool = False) -> Draw | Chain:
     """Draw an operation for each of `groups` groups, or one for all with `same_operation`, and their numbers.
+
+    A strategy of several joined by + takes one of each, in their order: "color+crop_scale" is colour, then crop or scale.
 
     Training draws one operation a batch and numbers per image (`same_operation`, groups = images); matching draws one of
     each per class and shares it between the real and the synthetic images of that class.
     """
+    if "+" in strategy:
+        return Chain(tuple(cast(Draw, draw(part, groups, generator, same_operation=same_operation)) for part in strategy.split("+")))
     operations = parse(strategy) or ("none",)
     picks = torch.randint(len(operations), (1 if same_operation else groups,), generator=generator).tolist()
     names = tuple(operations[i] for i in picks)

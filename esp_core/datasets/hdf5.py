@@ -53,7 +53,7 @@ def _reading(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:  # h5py raises any of these
         raise UserError(f"{path}: damaged, cut short or not an HDF5 file ({error}); make it again") from error
 
 

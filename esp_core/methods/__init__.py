@@ -16,6 +16,12 @@ from esp_core.errors import UserError
 SECTIONS = ("parametrisation", "teacher", "optimiser")
 FULL = "full"  # the whole training set: a name without a recipe
 DSA = "color_crop_cutout_flip_scale_rotate"
+# What the named augmentations stand for, with mirroring and without: one operation of six a draw (DSA's code); flip and colour always,
+# and one of three (IDC's code, DiffAug).
+STRATEGIES = {
+    "dsa": (DSA, "color_crop_cutout_scale_rotate"),
+    "idc": ("flip+color+crop_scale_rotate", "color+crop_scale_rotate"),
+}
 
 Settings = Mapping[str, Any]
 
@@ -90,5 +96,8 @@ def protocol(name: str, changes: Settings, flip: bool = True) -> dict[str, Any]:
 
 
 def strategy(augment: str, flip: bool) -> str:
-    """ "dsa" as the operations that it stands for on a dataset; any other strategy as it is written."""
-    return augment if augment != "dsa" else DSA if flip else DSA.replace("_flip", "")
+    """ "dsa" and "idc" as the operations that they stand for on a dataset; any other strategy as it is written."""
+    if augment not in STRATEGIES:
+        return augment
+    mirrored, plain = STRATEGIES[augment]
+    return mirrored if flip else plain

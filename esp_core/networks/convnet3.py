@@ -26,6 +26,15 @@ class ConvNet(nn.Module):
         """(n, C, H, W) -> (n, width * (size / 2^depth)^2), what the classifier sees."""
         return self.blocks(images).flatten(1)
 
+    def intermediates(self, images: Tensor) -> list[Tensor]:
+        """Each block's output before its pooling, and the features: the `depth` + 1 depths at which CAFE compares images."""
+        found, x = [], images
+        for layer in self.blocks:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x)
+        return [*found, x.flatten(1)]
+
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.features(images))
 

@@ -3,6 +3,8 @@
 6,956,298 parameters at 10 classes (ESP Section 4.4: "6.96 M"). Huang et al., CVPR 2017. Torch's default initialisation.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +39,11 @@ def _transition(before: int) -> nn.Sequential:
 class DenseNet(nn.Module):
     """Four dense blocks with halving transitions between them, global average, linear classifier."""
 
-    def __init__(self, channels: int, classes: int, growth: int):
+    def __init__(self, channels: int, classes: int, growth: int, blocks: Sequence[int]):
         super().__init__()
         width = 2 * growth
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
-        for block, layers in enumerate(LAYERS):
+        for block, layers in enumerate(blocks):
             if block:
                 parts.append(_transition(width))
                 width //= 2
@@ -58,8 +60,10 @@ class DenseNet(nn.Module):
         return self.classifier(self.features(images))
 
 
-def build(channels: int, size: int, classes: int, growth: int = 32) -> DenseNet:
-    """DenseNet-121. Raises UserError for images below 8 pixels, of which the last block would see nothing."""
+def build(channels: int, size: int, classes: int, growth: int = 32, blocks: Sequence[int] = LAYERS) -> DenseNet:
+    """DenseNet-121, or one of other layers a block. Raises UserError for images below 8 pixels, where the last block sees nothing."""
+    if len(blocks) != len(LAYERS) or min(blocks) < 1:
+        raise UserError(f"network densenet121: blocks {list(blocks)}; give four numbers of layers, such as {list(LAYERS)}")
     if size < SMALLEST:
         raise UserError(f"network densenet121: needs images of {SMALLEST} pixels or more, not {size}")
-    return DenseNet(channels, classes, growth)
+    return DenseNet(channels, classes, growth, blocks)

@@ -2,25 +2,26 @@
 
 20,190,298 parameters at 10 classes (ESP Section 4.4 rounds the 1000-class network to "22 M"). It divides the image by
 32, so 32 pixels and fewer leave one value a channel at its end, and batch norm cannot train on a single image there.
-Training draws dropout and stochastic depth from torch's global generator.
+Training draws dropout and stochastic depth from torch's global generator. `width` and `depth` scale channels and layers as the paper's
+compound scaling does.
 """
 
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 from torch import Tensor, nn
 
+from esp_core.errors import UserError
 from esp_core.networks import torchvision_import
 
 
 class EfficientNet(nn.Module):
     """torchvision's network in two parts: features, dropout included, and a linear classifier."""
 
-    def __init__(self, channels: int, classes: int):
+    def __init__(self, channels: int, classes: int, width: float, depth: float):
         super().__init__()
         torchvision_import.load()
-        from torchvision.models import efficientnet_v2_s
-
-        network = efficientnet_v2_s(num_classes=classes)
+        network = _network(classes, width, depth)
         if channels != 3:
             network.features[0][0] = _stem(channels, network.features[0][0].out_channels)
         self.layers = network.features
@@ -28,7 +29,7 @@ class EfficientNet(nn.Module):
         self.classifier = cast(nn.Linear, network.classifier[1])
 
     def features(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, 1280), the mean over the last map; with dropout while training."""
+        """(n, C, H, W) -> (n, 1280 * width), the mean over the last map; with dropout while training."""
         return self.dropout(self.layers(images).mean((2, 3)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -42,6 +43,21 @@ def _stem(channels: int, width: int) -> nn.Conv2d:
     return stem
 
 
-def build(channels: int, size: int, classes: int) -> EfficientNet:
-    """EfficientNetV2-S for images of any size."""
-    return EfficientNet(channels, classes)
+def _network(classes: int, width: float, depth: float) -> Any:
+    """torchvision's network, its channels times `width` in steps of 8 and its layers times `depth`, at least one a stage."""
+    from torchvision.models.efficientnet import EfficientNet as Scaled
+    from torchvision.models.efficientnet import _efficientnet_conf
+
+    stages, last = _efficientnet_conf("efficientnet_v2_s")
+    for stage in stages:
+        stage.input_channels = stage.adjust_channels(stage.input_channels, width)
+        stage.out_channels = stage.adjust_channels(stage.out_channels, width)
+        stage.num_layers = max(1, round(stage.num_layers * depth))
+    return Scaled(stages, dropout=0.2, num_classes=classes, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), last_channel=int(last * width))
+
+
+def build(channels: int, size: int, classes: int, width: float = 1.0, depth: float = 1.0) -> EfficientNet:
+    """EfficientNetV2-S for images of any size. Raises UserError for a scale that is not positive."""
+    if min(width, depth) <= 0:
+        raise UserError(f"network efficientnetv2s: width {width} and depth {depth} must be more than 0")
+    return EfficientNet(channels, classes, width, depth)

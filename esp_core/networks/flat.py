@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from esp_core.errors import UserError
+
 
 class _Heads(nn.Module):
     def __init__(self, network: nn.Module):
@@ -15,6 +17,15 @@ class _Heads(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.network.features(images)  # type: ignore[operator]
         return features, self.network.classifier(features)  # type: ignore[operator]
+
+
+class _Intermediates(nn.Module):
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.network.intermediates(images)  # type: ignore[operator]
 
 
 class FlatNetwork:
@@ -35,8 +46,23 @@ class FlatNetwork:
 
     def __call__(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """(P,), (n, C, H, W) -> features (n, F) and logits (n, classes)."""
-        named = {f"network.{name}": part for (name, _), part in zip(self.layout, self.split(theta), strict=True)}
-        return functional_call(self._heads, named, (images,))
+        return functional_call(self._heads, self._named(theta), (images,))
+
+    def intermediates(self, theta: Tensor, images: Tensor) -> list[Tensor]:
+        """(P,), (n, C, H, W) -> what the network computes on its way, (n, F_k) each, the features that the classifier sees last.
+
+        Raises UserError for a network without a method `intermediates(images)`.
+        """
+        network = self._heads.network
+        if not hasattr(network, "intermediates"):
+            raise UserError(
+                f"distill_network: {type(network).__name__} has no intermediates(images), which objectives.features compares; "
+                "use convnet3, or give the network that method"
+            )
+        return [stage.flatten(1) for stage in functional_call(_Intermediates(network), self._named(theta), (images,))]
+
+    def _named(self, theta: Tensor) -> dict[str, Tensor]:
+        return {f"network.{name}": part for (name, _), part in zip(self.layout, self.split(theta), strict=True)}
 
 
 def flatten(network: nn.Module) -> Tensor:

@@ -3,8 +3,13 @@
 `statistics(batch)` gives sums over the images of a micro-batch, by name; the walk adds them up and calls
 `loss(synthetic, real, state)` once, on the sums. Objectives that ask for the same name share it: `gradient` (P,) is the sum
 of the per-image parameter gradients, `class_features` (classes, F) and `class_logits` are sums per class. The walk itself
-adds `class_count` (classes,) to both sides.
+adds `class_count` (classes,) to both sides. Of real images a statistic may also keep a row an image: a name that begins
+with `each_` is joined over micro-batches, not added.
+
+What is no loss on such sums, a trajectory or a kernel, is a `Whole` objective and brings its own backward pass.
 """
+
+from __future__ import annotations
 
 import importlib
 import inspect
@@ -12,15 +17,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.augment.dsa import Draw
+from esp_core.augment.dsa import Chain, Draw
 from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork
+
+if TYPE_CHECKING:
+    from esp_core.parametrisations import Parametrisation
 
 Statistics = Mapping[str, Tensor]
 
@@ -32,10 +40,12 @@ class State:
     network: FlatNetwork
     theta: Tensor  # (P,)
     classes: int
-    draw: Draw  # one augmentation a class, shared by real and synthetic images
+    draw: Draw | Chain  # one augmentation a class, shared by real and synthetic images
     loss: str = "bce"  # the training loss whose gradient G is (Eq. 4)
     basis: Tensor | None = None  # (P, k), orthonormal
     direction: Tensor | None = None  # (P,), theta*_{t+T} - theta*_t
+    target: Tensor | None = None  # (P,), theta*_{t+T}
+    ensemble: Tensor | None = None  # (M, P), networks that are used side by side; theta is the first
 
 
 class Batch:
@@ -73,6 +83,21 @@ class Batch:
             loss = training_loss(self.logits, self.labels, self.state.loss)
             return torch.autograd.grad(loss, self.theta, create_graph=self.graph, retain_graph=True)[0]
 
+    @cached_property
+    def class_gradient(self) -> Tensor:
+        """(classes, P), for each class the sum over its images of the gradient of the training loss; zero for an absent class."""
+        rows = [self._gradient_of(label) for label in range(self.state.classes)]
+        return torch.stack([torch.zeros_like(self.theta) if row is None else row for row in rows])
+
+    def _gradient_of(self, label: int) -> Tensor | None:
+        own = (self.labels == label).nonzero().squeeze(1)
+        if not len(own):
+            return None
+        with torch.enable_grad():
+            theta = self.theta.detach().requires_grad_()
+            logits = self.state.network(theta, self.images[own])[1]
+            return torch.autograd.grad(training_loss(logits, self.labels[own], self.state.loss), theta, create_graph=self.graph)[0]
+
     def class_sum(self, values: Tensor) -> Tensor:
         """(n, d) -> (classes, d), summed over the images of each class."""
         return torch.zeros(self.state.classes, values.shape[1], dtype=values.dtype, device=values.device).index_add(0, self.labels, values)
@@ -106,11 +131,48 @@ class Objective(ABC):
         """A scalar from the sums over all synthetic and all real images of the step."""
 
 
-def build(kind: str, **settings: Any) -> Objective:
+@dataclass
+class Lesson:
+    """All that a `Whole` objective may use in one outer step."""
+
+    synthetic: Parametrisation
+    units: Tensor  # (u,) int64, the synthetic units of this step
+    state: State
+    images: Tensor | None  # (n, C, H, W) real images, normalised, not augmented; None where the objective needs none
+    labels: Tensor | None  # (n,) int64 on the CPU
+    augment: str  # the strategy that `dsa.draw` takes
+    generator: torch.Generator  # of this step, on the CPU
+
+
+class Whole(ABC):
+    """An objective that is no loss on additive statistics and brings its own backward pass.
+
+    `needs_real`: it uses real images. `keeps_graph`: the graph of all images and steps is alive at once. `tensors`: numbers that
+    are learned beside the synthetic set, each under a learning rate `lr_<name>` of the outer optimiser.
+    """
+
+    needs_real: bool = True
+    keeps_graph: bool = False
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def backward(self, lesson: Lesson, weight: float) -> Tensor:
+        """Add `weight` times the gradient to `lesson.synthetic.tensors[...].grad` and `self.tensors[...].grad`.
+
+        Returns the value, without weight and without a graph.
+        """
+
+    def restrict(self) -> None:
+        """Bring `tensors` back to what they may be, after an outer step; nothing by default."""
+
+
+def build(kind: str, **settings: Any) -> Objective | Whole:
     """The objective `kind`. Raises UserError for a setting that it does not have."""
     factory = importlib.import_module(f"esp_core.objectives.{kind}").build
     try:
         inspect.signature(factory).bind(**settings)
     except TypeError as error:
         raise UserError(f"objectives.{kind}: {error}") from None
-    return cast(Objective, factory(**settings))
+    return cast("Objective | Whole", factory(**settings))

@@ -60,6 +60,7 @@ def backward(
 ) -> Outcome:
     """Add the gradient of the weighted loss to `synthetic.tensors[...].grad`.
 
+    No objective is a gradient of zero.
     `units`: the synthetic units of this step, all by default. `micro_batch`: images alive at once, all by default.
     `also`: objectives whose statistics are wanted without a loss; the teacher's inner gradient, for one.
     """
@@ -67,6 +68,8 @@ def backward(
     units = torch.arange(synthetic.units) if units is None else units
     parts = units.split(len(units) if micro_batch is None else max(1, micro_batch // synthetic.images_per_unit))
     walk = _Walk([w.objective for w in objectives], also, synthetic, state)
+    if not objectives:
+        return Outcome(torch.zeros(()), {}, walk.sums(parts) if also else {})
     if len(parts) == 1:
         batch = walk.batch(parts[0], graph=True)
         sums = _statistics(walk.losses, batch)
@@ -120,7 +123,12 @@ def _statistics(objectives: Sequence[Objective], batch: Batch) -> dict[str, Tens
 
 def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
     for name, value in more.items():
-        sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        if name not in sums:
+            sums[name] = value.detach()
+        elif name.startswith("each_"):
+            sums[name] = torch.cat([sums[name], value.detach()])
+        else:
+            sums[name] = sums[name] + value.detach()
 
 
 def _evaluate(objectives: Sequence[Weighted], synthetic: Statistics, real: Statistics, state: State) -> Outcome:

@@ -18,17 +18,22 @@ from esp_core.networks.flat import FlatNetwork
 from esp_core.objectives import Objective, State, Statistics
 
 if TYPE_CHECKING:
+    from esp_core.parametrisations import Parametrisation
+    from esp_core.selection import Selector
     from esp_core.trajectories import Trajectories
 
 
 @dataclass(frozen=True)
 class Classroom:
-    """What a teacher may use: how to make a network, the experts where there are any, and the names of its seeds."""
+    """What a teacher may use: how to make a network, the names of its seeds, the images, and experts where there are any."""
 
     network: FlatNetwork
     fresh: Any  # seed -> theta (P,), a new random initialisation
     seed: tuple[str | int, ...]
     device: torch.device
+    synthetic: Parametrisation
+    real: Selector
+    augment: str  # the method's strategy, as `dsa.draw` takes it
     experts: Trajectories | None = None
 
 

@@ -53,7 +53,7 @@ class Experts(Teacher):
         if step // self.steps != self._segment:
             self._open(step // self.steps)
             self._theta = self._first
-        return {"theta": self._theta, "basis": self._basis, "direction": self._direction, "loss": self.loss}
+        return {"theta": self._theta, "basis": self._basis, "direction": self._direction, "target": self._target, "loss": self.loss}
 
     def _open(self, number: int) -> None:
         generator = seeds.generator(*self.classroom.seed, "segment", number)
@@ -62,7 +62,7 @@ class Experts(Teacher):
         snapshots = self.experts.segment(expert, start, self.length)
         self._segment, self._first = number, snapshots[0]
         self._basis = subspace.basis(snapshots, self.kind)
-        self._direction = snapshots[-1] - snapshots[0]
+        self._direction, self._target = snapshots[-1] - snapshots[0], snapshots[-1]
 
     def advance(self, synthetic: Statistics) -> None:
         if not self.wants:

@@ -5,7 +5,7 @@ every shard.
 
 Images a CPU-second, forward and backward, ConvNet-3 of width 128, 32x32, batches of 256, one thread of an AMD EPYC with AVX2, torch 2.13:
 eager 94 to 100; with memory reused (`devices.reuse_memory`) 147 to 160; eager in channels_last 77; compiled, channels_last, 176 to 220;
-that with Winograd convolutions 390 to 430; bfloat16 without instructions for it 8. To compile took 37 to 60 seconds.
+that with Winograd convolutions 320 to 430; bfloat16 without instructions for it 8. To compile took 37 to 60 seconds.
 """
 
 import os
@@ -51,11 +51,10 @@ def plan(network: nn.Module, image: Tensor, images: int, precision: str) -> Plan
     device = image.device
     if precision not in PRECISIONS:
         raise UserError(f"experts.precision: {precision} is unknown; use one of {', '.join(PRECISIONS)}")
-    notes = []
+    fast = has_fast_bfloat16(device)
     if precision == "auto":
-        fast = has_fast_bfloat16(device)
         precision = "bfloat16" if fast else "float32"
-        notes.append(f"precision {precision}: this device has {'' if fast else 'no '}instructions for bfloat16 products")
+    notes = [f"precision {precision}: this device has {'' if fast else 'no '}instructions for bfloat16 products"]
     work = 3 * images * _operations(network, image)  # the backward pass costs two forward passes
     missing = _missing_compiler(device)
     if work < WORTH_COMPILING:

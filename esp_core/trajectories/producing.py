@@ -37,8 +37,10 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
     shard = _Shard(spec, recipe, data)
     identity = {"spec": spec, "code": code, "data": data.digest}
     with Part(out, identity, 2 if recipe.momentum else 1, shard.parameters) as part:
-        for note in (*shard.notes, part.note):
-            print(f"experts: {note}", flush=True) if note else None
+        for note in filter(None, (*shard.notes, part.note)):
+            print(f"experts: {note}", flush=True)
+        for left in out.parent.glob(f".{out.stem}-*{out.suffix}"):  # by a job that was killed while it wrote the shard
+            left.unlink()
         header = identity | {"layout": shard.layout, "engine": shard.engine}
         store.write(out, header, shard.experts(part), spec["count"], spec["keep"], recipe.epochs)
         part.remove()

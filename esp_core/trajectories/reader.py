@@ -79,6 +79,8 @@ class Trajectories:
         manifest.check_spec(shard, self.manifest["spec"])
         if shard.digest != entry["digest"] or path.stat().st_size != entry["bytes"]:
             raise UserError(f"{path}: not the shard that the manifest lists; {REBUILD}")
+        if shard.layout != [(name, shape) for name, shape in self.manifest["layout"]] or shard.shape[1] != self.snapshots:
+            raise UserError(f"{path}: its parameters or snapshots are not those that the manifest lists; {REBUILD}")
         return shard
 
     def _fits(self) -> bool:

@@ -9,8 +9,9 @@ With these a segment is read without HDF5, in a third of the time.
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from esp_core.errors import UserError
 from esp_core.provenance import canonical
@@ -45,9 +46,11 @@ def body(columns: Place) -> tuple[int, int]:
 
 def unseal(path: Path) -> dict[str, Any]:
     """The content of a shard's block. Raises UserError for a missing, foreign or truncated file and for changes outside the columns."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such shard; run the workflow for the manifest.json beside it: only this shard is made")
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such shard; run the workflow for the manifest.json beside it: only this shard is made") from None
+    with file:
         name, size, digest = _words(file.read(FIRST_LINE))
         if name != FORMAT or not size.isdecimal():
             raise UserError(f"{path}: not a shard of expert trajectories of this version; {REBUILD}")
@@ -56,8 +59,8 @@ def unseal(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: its header has changed since it was written; {REBUILD}")
         content: dict[str, Any] = json.loads(rest)
         start, end = body(content["columns"])
-        if path.stat().st_size < end:
-            raise UserError(f"{path}: truncated: its experts end at byte {end}, the file at {path.stat().st_size}; {REBUILD}")
+        if (length := os.fstat(file.fileno()).st_size) < end:
+            raise UserError(f"{path}: truncated: its experts end at byte {end}, the file at {length}; {REBUILD}")
         if _frame(file, int(size), start, end) != content["frame"]:
             raise UserError(f"{path}: bytes beside its experts have changed since it was written; {REBUILD}")
     return content
@@ -68,7 +71,7 @@ def _words(line: bytes) -> tuple[str, str, str]:
     return (words[0], words[1], words[2]) if len(words) == 3 else ("", "", "")
 
 
-def _frame(file: BinaryIO, size: int, start: int, end: int) -> str:
+def _frame(file: IO[bytes], size: int, start: int, end: int) -> str:
     file.seek(size)
     sha = hashlib.sha256(file.read(start - size))
     file.seek(end)

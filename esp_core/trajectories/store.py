@@ -46,10 +46,10 @@ class Expert:
         return sha.hexdigest()
 
 
-def groups(layout: Layout) -> list[int]:
+def groups(layout: Layout) -> NDArray[np.int64]:
     """How many values share a scale, in their order: those of an output channel of a filter or matrix, and those of a vector."""
     parts = (([math.prod(shape[1:])] * shape[0]) if len(shape) > 1 else [math.prod(shape)] for _, shape in layout)
-    return [size for part in parts for size in part]
+    return np.array([size for part in parts for size in part])
 
 
 def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, loss: Sequence[float], seconds: float) -> Expert:
@@ -66,7 +66,7 @@ def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: 
     room = seal.block_size(header)
     with files.replacing(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=room) as file:
-            file.create_dataset("columns", (count, snapshots, sum(sizes)), "<i2")
+            file.create_dataset("columns", (count, snapshots, int(sizes.sum())), "<i2")
             file.create_dataset("scales", (count, 3, len(sizes)), "<f4")
             file.create_dataset("accuracy", (count,), "<f4")
             file.create_dataset("loss", (count, epochs), "<f4")

@@ -17,7 +17,7 @@ from esp_core.datasets.dataset import Dataset
 from esp_core.errors import UserError
 from esp_core.trajectories import engine, whitening
 
-EVALUATION_BATCH = 1024
+EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)

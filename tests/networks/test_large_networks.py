@@ -12,10 +12,12 @@ from esp_core.networks import torchvision_import
 torchvision_import.load()
 
 from torchvision.models import densenet121 as torchvision_densenet121  # noqa: E402
+from torchvision.models import efficientnet_v2_s  # noqa: E402
 from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
 
 SMALL = [("resnet10", {"width": 8}), ("resnet10", {"width": 8, "norm": "instance"}), ("densenet121", {"growth": 4})]
-EVERY = [*SMALL, ("efficientnetv2s", {})]
+NARROW = [("densenet121", {"growth": 4, "blocks": (1, 2, 3, 2)}), ("efficientnetv2s", {"width": 0.25, "depth": 0.25})]
+EVERY = [*SMALL, *NARROW, ("efficientnetv2s", {})]
 
 
 def count(network):
@@ -37,6 +39,30 @@ def images(n, channels, size, seed=0):
 )
 def test_parameter_counts(name, settings, parameters):
     assert count(networks.build(name, channels=3, size=32, classes=10, **settings)) == parameters
+
+
+def test_efficientnet_at_full_scale_is_torchvisions():
+    torch.manual_seed(3)
+    theirs = efficientnet_v2_s(num_classes=10)
+    ours = networks.build("efficientnetv2s", 3, 32, 10, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_blocks_and_depth_count_layers():
+    dense, efficient = (networks.build(name, 3, 16, 10, **settings) for name, settings in NARROW)
+    # A stem, three transitions, two a layer.
+    assert sum(isinstance(module, nn.Conv2d) for module in dense.modules()) == 1 + 3 + 2 * (1 + 2 + 3 + 2)
+    # A quarter of 2, 4, 4, 6, 9 and 15 layers (Tan and Le, Table 4), and at least one.
+    assert [len(stage) for stage in efficient.layers[1:-1]] == [1, 1, 1, 2, 2, 4]
+    assert efficient.classifier.in_features == 320
+
+
+@pytest.mark.parametrize("blocks", [(1, 2), (0, 1, 1, 1)])
+def test_four_blocks_of_a_layer_or_more(blocks):
+    with pytest.raises(UserError, match="give four numbers of layers"):
+        networks.build("densenet121", 1, 16, 10, blocks=blocks)
+    with pytest.raises(UserError, match="must be more than 0"):
+        networks.build("efficientnetv2s", 1, 16, 10, width=0.0)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])

@@ -52,3 +52,14 @@ def test_a_second_call_makes_nothing_again(tmp_path):
 def test_other_arrays_are_refused_in_one_line(bad, tmp_path):
     with pytest.raises(UserError, match=r"give uint8 \(n, C, H, W\)"):
         condense(bad, np.zeros(4, int), folder=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["dsa", "idc", "kip", "mtt"])
+def test_every_kind_of_method_condenses_arrays(method, tmp_path):
+    _, images, labels = arrays()
+    settings = {key: TINY[key] for key in ("network", "experts", "training", "real_batch")} | {"iterations": 2}
+    if method == "mtt":
+        settings |= {"teacher": {"length": 1, "start_max": 1}, "objectives": {"trajectory": {"steps": 2}}}
+    made = condense(images, labels, method=method, ipc=2, folder=tmp_path, device="cpu", **settings)
+    assert made.images.shape[1:] == (1, SIZE, SIZE) and made.metadata["budget_used"] <= made.metadata["budget"]
+    assert ("learned" in made.metadata) == (method == "mtt")

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from small import CLASSES, Experts, dataset, spec
 
-from benchmarks.memory import LiveBytes
 from esp_core import memory
 from esp_core.distillation import Distillation
 from esp_core.errors import UserError
+from esp_core.footprint import LiveBytes
 from esp_core.networks.flat import FlatNetwork
 
 CPU = torch.device("cpu")
@@ -119,6 +119,25 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
     assert calls[-1] <= 40
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-4)
+
+
+def test_out_of_memory_over_real_images_takes_fewer_at_a_time(monkeypatch, capsys):
+    import esp_core.distillation as module
+
+    whole = run(job("dm"))
+    real = module.real_statistics
+
+    def scarce(objectives, images, labels, state, part):
+        if part is None or part > 5:
+            raise torch.OutOfMemoryError("stand-in for a full device")
+        return real(objectives, images, labels, state, part)
+
+    monkeypatch.setattr(module, "real_statistics", scarce)
+    made = job("dm")
+    parts = run(made)
+    assert "real images at a time" in capsys.readouterr().out
+    assert made.real_part <= 5
+    torch.testing.assert_close(parts["pixels"], whole["pixels"], rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_of_a_step_stays_alive():

@@ -6,7 +6,7 @@ import torch
 
 from esp_core.trajectories import codec, subspace
 
-SIZES = [300, 20, 20, 2000]
+SIZES = np.array([300, 20, 20, 2000])
 
 
 def walk(snapshots, seed, pace=0.02):

@@ -33,6 +33,8 @@ def test_large_work_is_compiled_and_small_is_not(capable):
     small = engine.plan(convnet(8), IMAGE, 2000, "auto")
     assert (small.compiled, small.channels_last, small.winograd) == (False, False, False)
     assert any(note.startswith("not compiled: ") and "too few" in note for note in small.notes)
+    asked = engine.plan(convnet(8), IMAGE, 2000, "bfloat16")
+    assert asked.notes[0] == "precision bfloat16: this device has no instructions for bfloat16 products"
 
 
 def test_without_a_compiler_the_log_says_so(capable):

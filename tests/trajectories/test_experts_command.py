@@ -57,3 +57,13 @@ def test_reading_and_listing_are_no_part_of_what_retrains():
         provenance._parsed = original
     assert {"esp_core.trajectories.codec", "esp_core.trajectories.engine", "esp_core.augment.dsa"} <= seen
     assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "shard", "subspace")}
+
+
+def test_a_network_of_an_installed_package_is_not_part_of_the_code(command, digits, tmp_path, monkeypatch):
+    from esp_core.trajectories import producing
+
+    seen = []
+    monkeypatch.setattr(producing, "produce", lambda spec, code, data, out: seen.append(code))
+    for name in ("convnet3", "torchvision.models:resnet18"):
+        command("train", "--spec", shard_spec() | {"network": {"name": name}}, "--data", digits, "--out", tmp_path / "shard.h5")
+    assert seen == [source_digest("esp_core.experts", "esp_core.networks.convnet3"), source_digest("esp_core.experts")]

@@ -73,6 +73,15 @@ def test_no_finished_epoch_is_trained_twice(digits, tmp_path, monkeypatch):
     assert trained == [*expected[:4], "stopped", *expected[4:]]
 
 
+def test_what_a_kill_left_of_the_shard_itself_is_cleared_away(make, tmp_path):
+    left = tmp_path / ".shard-000-abc123.h5"
+    other = tmp_path / ".shard-001-abc123.h5"
+    left.touch()
+    other.touch()
+    make(tmp_path / "shard-000.h5", count=1)
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "shard-000.h5"]
+
+
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"code": "other code"}, {"data": "other"}])
 def test_a_part_of_another_spec_code_or_data_is_not_used(make, digits, tmp_path, monkeypatch, capfd, change):
     monkeypatch.setattr(producing.store, "compact", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +18,11 @@ RULES = [
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
     for part in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]
 ]
+STAGES = ("common", "download", "prepare", "experts", "distill", "evaluate", "report", "plots", "claims")
 SHAPE = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "shell")
-ON_A_DEVICE = {"train_experts", "distill", "evaluate", "evaluate_full"}
+ON_A_DEVICE = {"train_experts", "distill", "evaluate", "evaluate_full", "measure_memory"}
+PROFILES = ROOT / "workflow" / "profiles"
+CLUSTERS = ["slurm", "cluster"]
 
 
 def snakemake(*arguments):
@@ -37,24 +41,53 @@ def counts(output):
 def test_the_snakefile_is_short_and_every_stage_has_its_file():
     assert len((ROOT / "workflow" / "Snakefile").read_text().splitlines()) < 50
     files = {path.name for path in (ROOT / "workflow" / "rules").glob("*.smk")}
-    assert files == {f"{name}.smk" for name in ("common", "download", "prepare", "experts", "distill", "evaluate", "report")}
+    assert files == {f"{name}.smk" for name in STAGES}
 
 
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
 def test_every_rule_has_the_same_shape(file, name, body):
     directives = re.findall(r"^    (\w+):", body, flags=re.MULTILINE)
-    assert [d for d in directives if d != "input"] == list(SHAPE)
+    assert [d for d in directives if d not in ("input", "wildcard_constraints")] == list(SHAPE)
     assert {"spec", "code"} <= set(re.findall(r"^        (\w+)=\w+_of\(", body, flags=re.MULTILINE))
     assert '"python -m esp_core.' in body and "> {log:q} 2>&1" in body
     assert ("gpu=1" in body) == (name in ON_A_DEVICE)
 
 
-@pytest.mark.parametrize("name", ["default", "demo"])
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PROFILES.glob("*/profile.yaml")))
 def test_every_key_of_a_profile_has_its_reason_beside_it(name):
-    text = (ROOT / "workflow" / "profiles" / name / "profile.yaml").read_text()
+    text = (PROFILES / name / "profile.yaml").read_text()
     blocks = [block.splitlines() for block in text.split("\n\n")[1:]]
     assert all(block[0].startswith("# ") for block in blocks)
     assert {line.split(":")[0] for block in blocks for line in block if re.match(r"\w", line)} == set(yaml.safe_load(text))
+
+
+def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
+    profile = yaml.safe_load((PROFILES / "slurm" / "profile.yaml").read_text())
+    bodies = {name: body for _, name, body in RULES}
+    asked = {}
+    for name in ON_A_DEVICE:
+        resources = re.search(r"^    resources:\n((?: {8}.*\n)*)", bodies[name], flags=re.MULTILINE)[1]
+        pairs = re.findall(r"(\w+)=(\S+),", resources)
+        asked[name] = {key: int(value) if value.isdecimal() else value.strip('"') for key, value in pairs}
+    assert profile["set-resources"] == asked
+    threads = {name: int(re.search(r"^    threads: (\d+)$", bodies[name], flags=re.MULTILINE)[1]) for name in ON_A_DEVICE}
+    assert profile["set-threads"] == threads
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_only_rules_of_seconds_are_grouped(name):
+    profile = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
+    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - {"download", "list_experts"}
+    assert profile["group-components"].keys() == set(profile["groups"].values())
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_profile_plans_the_same_jobs(name, bare):
+    command = [*bare.command("--dry-run", "--quiet", "rules", "host")]
+    command[command.index("workflow/profiles/demo")] = f"workflow/profiles/{name}"
+    done = subprocess.run(command, cwd=bare.folder, env=bare.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert counts(done.stdout + done.stderr) == counts(bare.run("--dry-run", "--quiet", "rules", "host"))
 
 
 def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
@@ -62,15 +95,16 @@ def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
     code, output = snakemake("--dry-run", "--quiet", "rules", "--forceall")
     assert time.monotonic() - start < 30
     assert code == 0, output
-    cells = 10 + 6  # esp in ten cells, two ablations at three IPCs
-    rows = 10 + 6 * 2 + 3 + 3 * 2  # Table 1, the other networks of Tables 2 and 3, the ablations of Table 4
+    cells = 10 + 6 + 9 + 5  # esp in ten cells; two ablations and Table 3's three others at three IPCs; the batches of Figure 8
+    rows = 10 + 6 * 2 + 3 * 4 + 3 * 2 + 5  # Table 1, Table 2's other networks, Table 3, the ablations of Table 4, Figure 8
     wanted = {"download": 4, "prepare": 4, "train_experts": 4 * 1000 // 25, "list_experts": 4, "distill": cells, "evaluate": rows}
     found = counts(output)
-    assert found == {**wanted, "tabulate": 4, "draw_grid": 4, "all": 1, "total": sum(wanted.values()) + 9}
+    shown = {"tabulate": 4, "judge_claims": 1, "draw_grid": 5, "measure_memory": 1, "plot_memory": 1, "plot_batches": 1, "all": 1}
+    assert found == {**wanted, **shown, "total": sum(wanted.values()) + sum(shown.values())}
 
 
 def test_a_config_file_replaces_the_papers_and_is_not_merged_into_it(bare):
-    assert all("digits" in job or job.startswith("tabulate") for job in bare.planned())
+    assert all("digits" in job or job.startswith(("tabulate", "judge_claims")) for job in bare.planned())
 
 
 def test_a_wrong_config_ends_in_one_line_and_no_traceback(tmp_path):
@@ -81,6 +115,20 @@ def test_a_wrong_config_ends_in_one_line_and_no_traceback(tmp_path):
     code, output = snakemake("--dry-run", "--configfile", str(path))
     assert code == 1 and "Traceback" not in output
     assert "\nexperts.lr: '5e-2' is not a number; YAML 1.1 reads 5e-2 as text, write 0.05\n" in output
+
+
+@pytest.mark.parametrize("profile", ["default", "demo"])
+def test_a_failed_jobs_log_shows_without_searching(profile, bare, tmp_path):
+    repository = type(bare)(Path(shutil.copytree(bare.folder, tmp_path / "repository")))
+    repository.save({**repository.config, "datasets": {"mine": {"kind": "npz", "ipc": [1], "options": {"path": "none.npz"}}}})
+    command = repository.command("results/tiny/data/mine.h5")
+    command[command.index("workflow/profiles/demo")] = f"workflow/profiles/{profile}"
+    done = subprocess.run(command, cwd=repository.folder, env=repository.environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    shown = (done.stdout + done.stderr).splitlines()
+    wrong = next(i for i, line in enumerate(shown) if line.startswith("error: none.npz: no such file"))
+    assert re.match(r"esp_core\.prepare: spec [0-9a-f]{16}, code [0-9a-f]{16}, seed 0$", shown[wrong - 2])
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "runs"), [(["paper"], False), (["paper", "RUN=1"], True)])

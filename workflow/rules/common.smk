@@ -26,8 +26,11 @@ RULES = {
     "distill": "distill",
     "evaluate": "evaluate",
     "tables": "tabulate",
+    "claims": "judge_claims",
+    "footprint": "measure_memory",
     "figures": "draw_grid",
 }
+PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
 wildcard_constraints:
@@ -38,7 +41,7 @@ wildcard_constraints:
     method="|".join(STUDY.methods),
     network="|".join(map(re.escape, STUDY.networks)),
     table="|".join(map(str, STUDY.tables)),
-    figure="|".join(map(re.escape, STUDY.figures())),
+    figure="|".join(map(re.escape, STUDY.figures)),
 
 
 def spec_of(stage):
@@ -71,11 +74,12 @@ def path(stage, *job):
     """The first output of a job."""
     given = dict(zip(ARGUMENTS[stage], map(str, job)))
     given["shard"] = given.get("shard", "").zfill(3)
-    name = (
-        "evaluate_full"
-        if stage == "evaluate" and given["method"] == FULL
-        else RULES[stage]
-    )
+    if stage == "plots":
+        name = PLOTS[given["figure"]]
+    elif stage == "evaluate" and given["method"] == FULL:
+        name = "evaluate_full"
+    else:
+        name = RULES[stage]
     return getattr(rules, name).output[0].format(study=STUDY.name, **given)
 
 
@@ -134,4 +138,28 @@ def evaluated(wildcards):
 
 def pictured(wildcards):
     """The condensed sets that a grid shows."""
-    return [path("distill", *cell) for cell in STUDY.pictured(wildcards.figure)]
+    return [path("distill", *cell) for cell in STUDY.figures[wildcards.figure].cells]
+
+
+def swept(wildcards):
+    """The measured rows of Figure 8."""
+    cells = STUDY.figures["figure8"].cells
+    networks = [STUDY.distill_network(cell[0])["name"] for cell in cells]
+    return [path("evaluate", *cell, name) for cell, name in zip(cells, networks)]
+
+
+def measured_shape(wildcards):
+    """The dataset whose shape Figure 7 takes."""
+    name = STUDY.figures["figure7"].dataset
+    return [path("prepare", name)]
+
+
+def claimed(wildcards):
+    """The measured rows that a claim of the paper is about."""
+    return [path("evaluate", *row) for row in spec(STUDY, "claims")["rows"]]
+
+
+def numbers_of_figures(wildcards):
+    """The numbers behind Figures 7 and 8, where the study draws them."""
+    drawn = [name for name in ("figure7", "figure8") if name in STUDY.figures]
+    return [f"results/{STUDY.name}/figures/{name}.csv" for name in drawn]

@@ -45,6 +45,10 @@ rule draw_grid:
         "results/{study}/logs/draw_grid/{figure}.log",
     benchmark:
         "results/{study}/benchmarks/draw_grid/{figure}.jsonl"
+    wildcard_constraints:
+        figure="|".join(
+            re.escape(name) for name, one in STUDY.figures.items() if one.is_grid
+        ),
     conda:
         "../../environment.yml"
     threads: 1

@@ -1,0 +1,78 @@
+"""What the trajectory store's encoding costs: angles between segments as stored and as they were, of one expert trained here.
+
+    python -m benchmarks.encoding [--images 1280] [--epochs 50] [--width 128]
+
+Trains a ConvNet-3 by MTT's recipe, on CIFAR-10's images where ESP_REAL_DATA names a folder with cifar-10-batches-bin, else on noise,
+and keeps the float32 snapshots. For 200 random segments of T = 5 it prints the largest principal angle between their span and the
+span of the same snapshots as the store gives them, and, beside it, as float16 weights would.
+"""
+
+import argparse
+import statistics
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.experts import SEGMENT, cifar10, folder, recipe_of
+from esp_core import devices, networks, seeds
+from esp_core.networks.flat import FlatNetwork
+from esp_core.trajectories import codec, engine, store, subspace
+from esp_core.trajectories.training import Trainer, prepared
+
+SEGMENTS = 200
+
+
+def main() -> None:
+    """Train, encode, compare, and print one table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--images", type=int, default=1280, help="training images, whole batches of 256")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs, and snapshots after the first")
+    parser.add_argument("--width", type=int, default=128, help="channels of ConvNet-3")
+    parser.add_argument("--lr", type=float, default=0.01)
+    arguments = parser.parse_args()
+    exact, layout = trained(arguments)
+    words = "real CIFAR-10 images" if folder() else "NOISE, not images: set ESP_REAL_DATA"
+    print(f"# torch {torch.__version__}, {devices.describe(devices.pick())['device']}; {words}; ConvNet-3 of width {arguments.width},")
+    print(f"# {arguments.epochs} epochs of {arguments.images // 256} steps, lr {arguments.lr}; {SEGMENTS} random segments, T = {SEGMENT}\n")
+    print("| encoding | largest principal angle, degrees | median |\n| --- | --- | --- |")
+    ours, halves = zip(*angles(exact, layout), strict=True)
+    for name, column in (("ours, 16-bit differences", ours), ("float16 weights", halves)):
+        print(f"| {name} | {max(column):.4f} | {statistics.median(column):.4f} |")
+
+
+def trained(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], store.Layout]:
+    """The float32 snapshots (epochs + 1, P) of one expert, and their layout."""
+    devices.reuse_memory()
+    data, recipe = cifar10(arguments.images), recipe_of(arguments)
+    network = networks.build("convnet3", 3, 32, 10, width=arguments.width, seed=0)
+    images = prepared(data, recipe)
+    plan = engine.plan(network, images.sample(), len(images.train) * recipe.epochs, "auto")
+    trainer = Trainer(network, recipe, images, plan)
+    snapshots = [trainer.state()[0]]
+    for epoch in range(recipe.epochs):
+        for _ in trainer.steps(seeds.generator("benchmark", epoch)):
+            pass
+        snapshots.append(trainer.state()[0])
+    return np.stack(snapshots), [(name, list(shape)) for name, shape in FlatNetwork(network).layout]
+
+
+def angles(exact: NDArray[np.float32], layout: store.Layout) -> Iterator[tuple[float, float]]:
+    """For every random segment: the largest angle in degrees, as stored and as float16 weights."""
+    expert = store.compact(exact, layout, 50.0, [1.0] * (len(exact) - 1), 1.0)
+    for start in np.random.default_rng(0).integers(len(exact) - SEGMENT, size=SEGMENTS):
+        columns = torch.from_numpy(expert.columns[codec.needed(int(start), SEGMENT)])
+        segment = torch.from_numpy(exact[start : start + SEGMENT + 1])
+        stored = codec.decode(columns, SEGMENT + 1, expert.scale, store.groups(layout))
+        yield between(segment, stored), between(segment, segment.half().float())
+
+
+def between(one: Tensor, other: Tensor) -> float:
+    """Largest principal angle, in degrees, between the spans of two segments (T + 1, P)."""
+    return float(subspace.principal_angles(subspace.basis(one), subspace.basis(other)).max().rad2deg())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""One outer step of each method: time and peak memory against IPC and synthetic steps, ESP's exact walk beside a plain double backward.
+
+    python -m benchmarks.steps [--ipc 1 10] [--steps 1 10] [--methods esp dm dsa mtt tesla] [--size 16] [--width 32] [--repeats 5]
+
+Steps are those of the named recipes on images of noise; esp:plain keeps the graph of the complete set, mtt:replay is MTT's exact gradient
+by recomputing. Times are medians over `--repeats`, the ways taking turns, with all of --threads; memory is the bytes of all tensors alive
+(`esp_core.footprint`). ESP's, DM's and DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from esp_core import devices, methods
+from esp_core.footprint import MICRO_BATCH, PLAIN, Bench, peak
+
+REPLAY = ":replay"
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 10], help="steps of MTT's student")
+    parser.add_argument("--methods", nargs="+", default=["esp", "dm", "dsa", "mtt", "tesla"])
+    parser.add_argument("--size", type=int, default=16, help="side of an image, pixels")
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--width", type=int, default=32, help="channels of ConvNet-3")
+    parser.add_argument("--real-batch", type=int, default=32, help="real images a class, where the method compares with real images")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = devices.pick(arguments.device)
+    machine = devices.describe(device)
+    print(f"# {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, Python {platform.python_version()}")
+    print(f"# ConvNet-3 of width {arguments.width}, {arguments.classes} classes of {arguments.channels}x{arguments.size}x{arguments.size},")
+    print(f"# real batch {arguments.real_batch} a class, micro-batch {MICRO_BATCH}; medians of n = {arguments.repeats}\n")
+    titles = ("method", "IPC", "synthetic steps", "images", "ms an outer step: median (min to max)", "of esp:plain", "peak MB")
+    print(f"| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
+    for ipc in arguments.ipc:
+        for line in rows(arguments, ipc, device):
+            print(line, flush=True)
+
+
+def rows(arguments: argparse.Namespace, ipc: int, device: torch.device) -> Iterator[str]:
+    """A line a way at one IPC."""
+    ways = {name: way for method in arguments.methods for name, way in _ways(arguments, method, ipc, device)}
+    times: dict[Any, list[float]] = {name: [] for name in ways}
+    for repeat in range(arguments.repeats + 1):
+        for name, (bench, steps, micro_batch) in ways.items():
+            spent = seconds(bench, steps, micro_batch)
+            if repeat:  # the first warms up
+                times[name].append(spent)
+    base = times.get(("esp" + PLAIN, 1))
+    for (name, count), (bench, steps, micro_batch) in ways.items():
+        own = times[name, count]
+        ratio = f"{statistics.median(own) / statistics.median(base):.2f}" if base else ""
+        memory = peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6  # type: ignore[misc]
+        spread = f"{1000 * statistics.median(own):.1f} ({1000 * min(own):.1f} to {1000 * max(own):.1f})"
+        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory:.1f} |"
+
+
+def _ways(
+    arguments: argparse.Namespace, method: str, ipc: int, device: torch.device
+) -> Iterator[tuple[Any, tuple[Bench, int, int | None]]]:
+    recipe = {**methods.recipe(method, "", ipc), "real_batch": arguments.real_batch}
+    network = {"name": "convnet3", "width": arguments.width, "depth": 3}
+    shape = (arguments.channels, arguments.size, arguments.classes)
+    bench = Bench(_fitting(recipe, shape), network, ipc, shape, device)
+    if bench.walks:
+        yield (method, 1), (bench, 1, MICRO_BATCH)
+        if method == "esp":
+            yield (method + PLAIN, 1), (bench, 1, None)
+        return
+    for steps in arguments.steps:
+        yield (method, steps), (bench, steps, None)
+        if method == "mtt":
+            objectives = {"trajectory": {**recipe["objectives"]["trajectory"], "memory": "replay"}}
+            yield (method + REPLAY, steps), (Bench({**recipe, "objectives": objectives}, network, ipc, shape, device), steps, None)
+
+
+def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The recipe with decoders that small budgets hold, where it has any; the default ones are made for 3 x 32 x 32."""
+    if recipe["parametrisation"]["kind"] != "latent" or shape[0] * shape[1] ** 2 >= 3072:
+        return recipe
+    return {**recipe, "parametrisation": {**recipe["parametrisation"], "decoders": 4, "width": 4}}
+
+
+def seconds(bench: Bench, steps: int, micro_batch: int | None) -> float:
+    """Wall seconds of one outer step."""
+    devices.synchronise(bench.device)
+    start = time.perf_counter()
+    bench.run(steps, micro_batch)
+    devices.synchronise(bench.device)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""SGD and Adam through torch's functional forms, one rate a tensor and step.
+
+The arithmetic is torch's. Its optimiser classes import the compiler of torch when they are made, two seconds in every process,
+which is as long as many jobs of a small study take.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
+
+
+class Descent(ABC):
+    """Steps tensors along their gradients. `state` holds, by name, what a later process needs to go on bit by bit."""
+
+    def __init__(self, tensors: Iterable[Tensor]):
+        self.tensors = list(tensors)
+        self.state: dict[str, Tensor] = {}
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        for tensor in self.tensors:
+            tensor.grad = None
+
+    @torch.no_grad()
+    def step(self, rates: float | Sequence[float]) -> None:
+        """One step at `rates`, one for all tensors or one for each; a tensor without a gradient stays."""
+        each = [float(rates)] * len(self.tensors) if isinstance(rates, int | float) else list(rates)
+        for rate in dict.fromkeys(each):
+            chosen = [i for i, own in enumerate(each) if own == rate and self.tensors[i].grad is not None]
+            if chosen:
+                self._step(chosen, [self.tensors[i] for i in chosen], [_gradient(self.tensors[i]) for i in chosen], rate)
+
+    @abstractmethod
+    def _step(self, numbers: list[int], tensors: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+        """Step `tensors`, whose places in `self.tensors` are `numbers`."""
+
+
+class SGD(Descent):
+    """Stochastic gradient descent with momentum and weight decay, as torch.optim.SGD."""
+
+    def __init__(self, tensors: Iterable[Tensor], momentum: float = 0.0, weight_decay: float = 0.0):
+        super().__init__(tensors)
+        self.momentum, self.weight_decay = momentum, weight_decay
+
+    def _step(self, numbers: list[int], tensors: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+        names = [f"{i}.momentum_buffer" for i in numbers]
+        buffers = [self.state.get(name) for name in names]
+        sgd(
+            tensors,
+            gradients,
+            buffers,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        if self.momentum:
+            self.state |= {name: buffer for name, buffer in zip(names, buffers, strict=True) if buffer is not None}
+
+
+class Adam(Descent):
+    """Adam (Kingma and Ba, 2015) with torch.optim.Adam's defaults."""
+
+    def _step(self, numbers: list[int], tensors: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+        for i, tensor in zip(numbers, tensors, strict=True):
+            self.state.setdefault(f"{i}.step", torch.zeros(()))
+            self.state.setdefault(f"{i}.exp_avg", torch.zeros_like(tensor))
+            self.state.setdefault(f"{i}.exp_avg_sq", torch.zeros_like(tensor))
+        adam(
+            tensors,
+            gradients,
+            exp_avgs=[self.state[f"{i}.exp_avg"] for i in numbers],
+            exp_avg_sqs=[self.state[f"{i}.exp_avg_sq"] for i in numbers],
+            max_exp_avg_sqs=[],
+            state_steps=[self.state[f"{i}.step"] for i in numbers],
+            amsgrad=False,
+            beta1=BETA1,
+            beta2=BETA2,
+            lr=rate,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad

@@ -1,0 +1,52 @@
+"""`features`: match class means at every depth of the network, and tell real images apart by the synthetic class centres
+(CAFE, Wang et al., CVPR 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_core.objectives import Batch, Objective, State, Statistics
+
+
+class Features(Objective):
+    """CAFE's two losses, over the classes present in both sets and for any number of classes, sizes and depths.
+
+    Feature alignment: the squared distance of the class means at every stage of the network, summed over classes and values;
+    `deep` weighs the last two stages, `shallow` those before. `centre` is added to the weight of the last, which CAFE's code
+    counts a second time. Discrimination: `discrimination` times the cross-entropy, summed over the real images, of the inner
+    products of a real image's features with the synthetic class means. Values sum over C x F_k numbers, so they grow with both.
+    """
+
+    def __init__(self, deep: float = 1.0, shallow: float = 0.1, centre: float = 1.0, discrimination: float = 0.01):
+        self.deep, self.shallow, self.centre, self.discrimination = deep, shallow, centre, discrimination
+
+    def statistics(self, batch: Batch) -> dict[str, Tensor]:
+        stages = batch.state.network.intermediates(batch.theta, batch.images)
+        sums = {f"class_stage_{depth}": batch.class_sum(stage) for depth, stage in enumerate(stages)}
+        # Only the real side's rows are used.
+        return sums | {"each_features": stages[-1].detach(), "each_label": batch.labels}
+
+    def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
+        here = (synthetic["class_count"] > 0) & (real["class_count"] > 0)
+        last = sum(name.startswith("class_stage_") for name in synthetic) - 1
+        total = torch.zeros((), device=here.device)
+        for depth in range(last + 1):
+            ours, theirs = (s[f"class_stage_{depth}"][here] / s["class_count"][here, None] for s in (synthetic, real))
+            total = total + self._weight(depth, last) * (theirs - ours).square().sum()
+        return total + self.discrimination * _discrimination(ours, here, real)
+
+    def _weight(self, depth: int, last: int) -> float:
+        return (self.deep if depth >= last - 1 else self.shallow) + (self.centre if depth == last else 0.0)
+
+
+def _discrimination(centres: Tensor, here: Tensor, real: Statistics) -> Tensor:
+    """Summed cross-entropy of the real images whose class has one of the `centres` (k, F); `here` (classes,) marks the k classes."""
+    labels = real["each_label"]
+    known = here[labels]
+    column = here.cumsum(0) - 1
+    return F.cross_entropy(real["each_features"][known] @ centres.T, column[labels[known]], reduction="sum")
+
+
+def build(deep: float = 1.0, shallow: float = 0.1, centre: float = 1.0, discrimination: float = 0.01) -> Features:
+    """See `Features`; the numbers are those of CAFE's code."""
+    return Features(deep, shallow, centre, discrimination)

@@ -1,0 +1,70 @@
+"""`gradient`: match the training gradients of each class, layer by layer (DC, Zhao et al., 2021; DSA, Zhao and Bilen, 2021;
+IDC, Kim et al., 2022).
+
+The gradients are of the loss that the teacher names; those that train their networks name cross-entropy.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from esp_core.errors import UserError
+from esp_core.objectives import Batch, Objective, State, Statistics
+
+EPSILON = 1e-6  # added to the product of the norms, as in DC's code
+
+LAYERS = {"weights": 2, "conv": 4}  # the fewest dimensions of a parameter that counts
+
+
+class Gradient(Objective):
+    """Distance of the mean gradients of real and synthetic images, summed over the classes present in both.
+
+    `metric`: "cosine", for each row of a parameter seen as a matrix (outputs, rest) one minus the cosine, summed over rows and
+    parameters (DC's and DSA's code, match_loss); or "mse", the squared difference, summed (IDC's code). `layers`: "weights", all
+    parameters but biases and norms, which have one dimension (DC's code), or "conv", the convolutions alone (IDC's code).
+    """
+
+    def __init__(self, metric: str = "cosine", layers: str = "weights"):
+        if metric not in ("cosine", "mse"):
+            raise UserError(f"objectives.gradient.metric: {metric!r}; use cosine or mse")
+        if layers not in LAYERS:
+            raise UserError(f"objectives.gradient.layers: {layers!r}; use {' or '.join(LAYERS)}")
+        self.distance, self.dimensions = (_cosine if metric == "cosine" else _squared), LAYERS[layers]
+
+    def statistics(self, batch: Batch) -> dict[str, Tensor]:
+        return {"class_gradient": batch.class_gradient}
+
+    def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
+        here = (synthetic["class_count"] > 0) & (real["class_count"] > 0)
+        ours, theirs = (s["class_gradient"][here] / s["class_count"][here, None] for s in (synthetic, real))
+        pairs = zip(self._matrices(ours, state), self._matrices(theirs, state), strict=True)
+        distances = [self.distance(a, b) for a, b in pairs]
+        if not distances:
+            raise UserError("objectives.gradient.layers: the network has no such parameters; use weights")
+        return torch.stack(distances).sum()
+
+    def _matrices(self, gradients: Tensor, state: State) -> Iterator[Tensor]:
+        """(classes, P) -> for each parameter that counts (classes, outputs, rest)."""
+        sizes = [size for size, _ in _shapes(state)]
+        for part, (_, shape) in zip(gradients.split(sizes, dim=1), _shapes(state), strict=True):
+            if len(shape) >= self.dimensions:
+                yield part.view(len(part), shape[0], -1)
+
+
+def _shapes(state: State) -> list[tuple[int, tuple[int, ...]]]:
+    return [(torch.Size(shape).numel(), shape) for _, shape in state.network.layout]
+
+
+def _cosine(ours: Tensor, theirs: Tensor) -> Tensor:
+    product = (ours * theirs).sum(-1)
+    return (1 - product / (ours.norm(dim=-1) * theirs.norm(dim=-1) + EPSILON)).sum()
+
+
+def _squared(ours: Tensor, theirs: Tensor) -> Tensor:
+    return (ours - theirs).square().sum()
+
+
+def build(metric: str = "cosine", layers: str = "weights") -> Gradient:
+    """See `Gradient`."""
+    return Gradient(metric, layers)

@@ -1,0 +1,95 @@
+"""`kernel`: kernel ridge regression from the synthetic set shall name real images rightly (KIP, Nguyen et al., ICLR and NeurIPS 2021).
+
+This is random-feature KIP: the kernel is that of the features of many finite random networks (RFAD, Loo et al., NeurIPS 2022), not the
+exact one of an infinitely wide ConvNet. The exact kernel carries, for each pair of images and each layer, the covariance of every two
+positions, (H W)^2 numbers: 4.2 MB a pair at 32 x 32 pixels, 5,000 real times 500 synthetic images of them a step. Labels stay hard,
+so what is learned is images only, and the set is tested like every other, by training a network on it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esp_core.augment import dsa
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.objectives import Lesson, State, Whole
+
+PART = 256  # images alive at once; the gradient is the same for every value
+
+
+class Kernel(Whole):
+    """0.5 x mean squared error of K_ts (K_ss + ridge tr(K_ss) / n I)^-1 y_s against y_t, labels one-hot less 1 / classes (KIP's code).
+
+    K is the inner product of `features`, from the networks of state.ensemble, or state.theta alone where there is none. One
+    augmentation is drawn a step and shared by all images, real and synthetic: one a class would tell the kernel the class.
+    The regression is solved in float64.
+    """
+
+    needs_real = True
+
+    def __init__(self, ridge: float):
+        super().__init__()
+        self.ridge = ridge
+
+    def backward(self, lesson: Lesson, weight: float) -> Tensor:
+        assert lesson.images is not None and lesson.labels is not None
+        state, units, synthetic = lesson.state, lesson.units, lesson.synthetic
+        networks = state.theta[None] if state.ensemble is None else state.ensemble
+        draw = dsa.draw(lesson.augment, 1, lesson.generator)
+        parts = units.split(max(1, PART // synthetic.images_per_unit))
+        with torch.no_grad():
+            real = torch.cat([features(state, networks, _shared(draw, part)) for part in lesson.images.split(PART)])
+            own = torch.cat([features(state, networks, _shared(draw, synthetic.decode(part))) for part in parts])
+        own.requires_grad_()
+        loss = regression(own, synthetic.labels(units), real, lesson.labels, state.classes, self.ridge)
+        cotangents = torch.autograd.grad(weight * loss, own)[0].split([len(part) * synthetic.images_per_unit for part in parts])
+        learned = [t for t in synthetic.tensors.values() if t.requires_grad]
+        for part, cotangent in zip(parts, cotangents, strict=True):
+            images = synthetic.decode(part)
+            images.backward(_image_gradient(state, networks, images.detach(), draw, cotangent), inputs=learned)
+        return loss.detach().to(own.dtype)
+
+
+def features(state: State, networks: Tensor, images: Tensor) -> Tensor:
+    """(n, M F): what each of the M networks' classifiers sees of the images, side by side, divided by sqrt(M F)."""
+    joined = torch.cat([state.network(theta, images)[0] for theta in networks], dim=1)
+    return joined / joined.shape[1] ** 0.5
+
+
+def regression(synthetic: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor, classes: int, ridge: float) -> Tensor:
+    """The loss of `Kernel`, float64, from features (n, D) and (m, D) and labels (n,) and (m,)."""
+    support, query = _double(synthetic), _double(real)
+    kernel = support @ support.T
+    least = ridge * kernel.trace() / len(support)
+    dual = torch.linalg.solve(
+        kernel + least * torch.eye(len(support), dtype=kernel.dtype, device=kernel.device), _centred(labels, classes, kernel)
+    )
+    predicted = query @ (support.T @ dual)
+    return 0.5 * (predicted - _centred(real_labels, classes, kernel)).square().mean()
+
+
+def _centred(labels: Tensor, classes: int, like: Tensor) -> Tensor:
+    return F.one_hot(labels, classes).to(like) - 1 / classes
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.to("cpu" if values.device.type == "mps" else values.device).double()  # Apple's GPUs have no float64
+
+
+def _shared(draw: Draw | Chain, images: Tensor) -> Tensor:
+    return draw(images, torch.zeros(len(images), dtype=torch.int64))
+
+
+def _image_gradient(state: State, networks: Tensor, images: Tensor, draw: Draw | Chain, cotangent: Tensor) -> Tensor:
+    """d<features, cotangent>/d images (n, C, H, W), with the graph of one network at a time."""
+    images.requires_grad_()
+    width = cotangent.shape[1] // len(networks)
+    for theta, own in zip(networks, cotangent.split(width, dim=1), strict=True):
+        state.network(theta, _shared(draw, images))[0].backward(own / cotangent.shape[1] ** 0.5, inputs=[images])
+    assert images.grad is not None
+    return images.grad
+
+
+def build(ridge: float = 0.000001) -> Kernel:
+    """See `Kernel`; ridge 1e-6 is KIP's."""
+    return Kernel(ridge)

@@ -1,0 +1,159 @@
+"""`trajectory`: a student trained on the synthetic set shall end where the expert does (MTT, Cazenavette et al., CVPR 2022; Eq. 1).
+
+Three ways to the gradient, under the same draws. "graph" keeps the graph of all student steps, as MTT's code does: memory grows
+with steps x images. "replay" is exact too: with g_i the student's gradient at theta_i and a_i the derivative of the loss by theta_i,
+
+    a_i = a_{i+1} - lr d<g_i, a_{i+1}>/d theta_i     images of step i: - lr d<g_i, a_{i+1}>/dx     step size: - sum_i <g_i, a_{i+1}>
+
+so a walk back with one step's graph at a time is enough; between the walks it keeps P numbers a step. "tesla" is the estimator of
+TESLA (Cui et al., ICML 2023): theta_i counts as a constant inside g_i, so that a_i = a_N for all i and nothing is kept. It is
+their formula with its full factor; their published code halves it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esp_core.augment import dsa
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.errors import UserError
+from esp_core.objectives import Lesson, Whole, training_loss
+
+MEMORIES = ("graph", "replay", "tesla")
+SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then walks uphill
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The minibatch of one student step: which of the lesson's units, and their augmentation."""
+
+    positions: Tensor  # (u,) int64, into lesson.units
+    draw: Draw | Chain  # one operation, numbers per image
+
+
+class Trajectory(Whole):
+    """||theta_N - target||^2 / ||theta_0 - target||^2 after N = `steps` steps of gradient descent from theta_0 = state.theta.
+
+    A step descends the mean cross-entropy of a minibatch of `batch` images (null: all), drawn without replacement per pass and
+    by whole units, under a fresh DSA draw: one operation a batch, numbers per image. The learning rate of the steps is learned:
+    `tensors["step_size"]`, from `step_size` on, under optimiser.lr_step_size. `memory`: graph, replay or tesla.
+    """
+
+    needs_real = False
+
+    def __init__(self, steps: int, batch: int | None, step_size: float, memory: str):
+        super().__init__()
+        if memory not in MEMORIES:
+            raise UserError(f"objectives.trajectory.memory: {memory!r}; use one of {', '.join(MEMORIES)}")
+        self.steps, self.batch, self.memory, self.keeps_graph = steps, batch, memory, memory == "graph"
+        self.tensors = {"step_size": torch.tensor(step_size)}
+
+    def backward(self, lesson: Lesson, weight: float) -> Tensor:
+        if lesson.state.target is None:
+            raise UserError("objectives.trajectory: needs a segment's end; use teacher.kind: experts")
+        student = _Student(lesson, self._plan(lesson), self.tensors["step_size"])
+        ways: dict[str, Callable[[_Student, float], Tensor]] = {"graph": _through_graph, "replay": _by_replay, "tesla": _by_tesla}
+        return ways[self.memory](student, weight)
+
+    def restrict(self) -> None:
+        with torch.no_grad():
+            self.tensors["step_size"].clamp_(min=SMALLEST)
+
+    def _plan(self, lesson: Lesson) -> list[_Step]:
+        """The minibatches of all steps, drawn before the first walk so that every walk sees the same."""
+        per_unit = lesson.synthetic.images_per_unit
+        parts = _passes(len(lesson.units), self.batch and max(1, self.batch // per_unit), lesson.generator)
+        chosen = [next(parts) for _ in range(self.steps)]
+        return [_Step(p, dsa.draw(lesson.augment, len(p) * per_unit, lesson.generator, same_operation=True)) for p in chosen]
+
+
+def _passes(units: int, batch: int | None, generator: torch.Generator) -> Iterator[Tensor]:
+    """Minibatches of positions without end; every pass over the units has an order of its own."""
+    while True:
+        order = torch.randperm(units, generator=generator) if batch and batch < units else torch.arange(units)
+        yield from order.split(batch or units)
+
+
+class _Student:
+    """The student's steps as functions of theta and images, and the loss at the end (Eq. 1)."""
+
+    def __init__(self, lesson: Lesson, plan: list[_Step], step_size: Tensor):
+        self.lesson, self.plan, self.step_size = lesson, plan, step_size
+        self.state, self.synthetic = lesson.state, lesson.synthetic
+        assert self.state.target is not None
+        self.start, self.target = self.state.theta.detach(), self.state.target.detach()
+        self.lr = step_size.detach()
+        self.learned = [t for t in (*self.synthetic.tensors.values(), step_size) if t.requires_grad]
+
+    def images(self, step: _Step) -> Tensor:
+        return self.synthetic.decode(self.lesson.units[step.positions])
+
+    def gradient(self, theta: Tensor, images: Tensor, step: _Step, *, graph: bool) -> Tensor:
+        """(P,), of the mean cross-entropy over the step's `images`, not yet augmented, at theta (which requires grad)."""
+        labels = self.synthetic.labels(self.lesson.units[step.positions]).to(images.device)
+        with torch.enable_grad():
+            logits = self.state.network(theta, step.draw(images))[1]
+            return torch.autograd.grad(training_loss(logits, labels, "ce") / len(labels), theta, create_graph=graph)[0]
+
+    def walk(self) -> Iterator[Tensor]:
+        """theta_0 to theta_N without a graph; only the one at hand is alive."""
+        theta = self.start
+        yield theta
+        for step in self.plan:
+            with torch.no_grad():
+                images = self.images(step)
+            theta = theta - self.lr * self.gradient(theta.detach().requires_grad_(), images, step, graph=False)
+            yield theta
+
+    def loss(self, end: Tensor) -> Tensor:
+        return (end - self.target).square().sum() / (self.start - self.target).square().sum()
+
+    def adjoint(self, end: Tensor) -> Tensor:
+        """(P,), the derivative of the loss by theta_N."""
+        return 2 * (end - self.target) / (self.start - self.target).square().sum()
+
+    def send_back(self, theta: Tensor, step: _Step, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+        """Add this step's part to the learned tensors' grad; returns g (P,) and the adjoint's change, -lr d<g, a>/d theta (P,)."""
+        theta = theta.detach().requires_grad_()
+        gradient = self.gradient(theta, self.images(step), step, graph=True)
+        along = -(gradient * adjoint).sum() * self.step_size
+        along.backward(inputs=[theta, *self.learned])
+        assert theta.grad is not None
+        return gradient.detach(), theta.grad
+
+
+def _through_graph(student: _Student, weight: float) -> Tensor:
+    units, per_unit = student.lesson.units, student.synthetic.images_per_unit
+    decoded = student.synthetic.decode(units).unflatten(0, (len(units), per_unit))  # once for all steps
+    theta = student.start.clone().requires_grad_()
+    for step in student.plan:
+        images = decoded[step.positions.to(decoded.device)].flatten(0, 1)
+        theta = theta - student.step_size * student.gradient(theta, images, step, graph=True)
+    loss = student.loss(theta)
+    (weight * loss).backward(inputs=student.learned)
+    return loss.detach()
+
+
+def _by_replay(student: _Student, weight: float) -> Tensor:
+    thetas = list(student.walk())
+    end = thetas.pop()
+    adjoint = weight * student.adjoint(end)
+    for step in reversed(student.plan):
+        adjoint = adjoint + student.send_back(thetas.pop(), step, adjoint)[1]
+    return student.loss(end)
+
+
+def _by_tesla(student: _Student, weight: float) -> Tensor:
+    end = deque(student.walk(), maxlen=1).pop()
+    adjoint, theta = weight * student.adjoint(end), student.start
+    for step in student.plan:
+        theta = theta - student.lr * student.send_back(theta, step, adjoint)[0]
+    return student.loss(end)
+
+
+def build(steps: int = 30, batch: int | None = None, step_size: float = 0.01, memory: str = "graph") -> Trajectory:
+    """See `Trajectory`; steps and step_size vary by cell in MTT (recipes.yaml)."""
+    return Trajectory(steps, batch, step_size, memory)

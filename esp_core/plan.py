@@ -1,0 +1,198 @@
+"""What a study will cost, before anything runs: jobs, device-hours, wall time, disk and device memory, stage by stage.
+
+    python -m esp_core.plan [CONFIG] [--device cpu|h100] [--profile workflow/profiles/NAME] [--results results]
+
+Costs are those of the jobs that are not done. A job counts as done where its output is there; whether Snakemake would run it again,
+because its settings or code changed, is what `snakemake -n` tells. The rates are in config/rates.yaml, each with its source.
+"""
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_core.costing import Cost, cost
+from esp_core.errors import UserError, command
+from esp_core.methods import FULL
+from esp_core.provenance import ROOT
+from esp_core.rates import Device, device, rates
+from esp_core.study import Study, load
+
+# The stages that are shown, what they run, and the rule whose threads a profile sets.
+STAGES = {
+    "download": ("download",),
+    "prepare": ("prepare",),
+    "experts": ("experts", "manifest"),
+    "distill": ("distill",),
+    "evaluate": ("evaluate",),
+    "tables": ("tables", "claims"),
+    "figures": ("footprint", "figures", "plots"),
+}
+RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
+THREADS = 4  # of the rules that compute on the device
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What runs at once: cores of the processor, and jobs that compute on the device."""
+
+    cores: int
+    gpus: int
+    threads: dict[str, int]
+
+    def of(self, stage: str) -> int:
+        """Threads of a job of `stage` on the device."""
+        return min(self.cores, self.threads.get(RULES.get(stage, ""), THREADS))
+
+    def jobs(self, stage: str, on_device: bool) -> int:
+        """Jobs of `stage` at once."""
+        return max(1, min(self.gpus, self.cores // self.of(stage))) if on_device else self.cores
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage, or all: jobs, those done, and of the rest device-hours, hours of wall time, bytes on disk, peak bytes of a job."""
+
+    stage: str
+    jobs: int
+    done: int
+    hours: float
+    wall: float
+    disk: float
+    memory: float
+
+
+def slots(profile: Path) -> Slots:
+    """What a profile of Snakemake allows. Raises UserError where it cannot be read."""
+    path = profile / "profile.yaml" if profile.is_dir() else profile
+    try:
+        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
+        ) from None
+    cores = settings.get("cores", settings.get("jobs", "all"))
+    here = os.cpu_count() or 1
+    gpus = (settings.get("resources") or {}).get("gpu", here)
+    return Slots(here if cores in ("all", "unlimited") else int(cores), int(gpus), settings.get("set-threads") or {})
+
+
+def output(results: Path, study: Study, stage: str, *job: str) -> Path:
+    """What a job leaves, its first output."""
+    own = results / study.name
+    if stage == "evaluate":
+        dataset, ipc, method, network = job
+        return own / "evaluated" / dataset / (Path(FULL) if method == FULL else Path(f"ipc-{ipc}") / method) / f"{network}.csv"
+    if stage == "distill":
+        return own / "distilled" / job[0] / f"ipc-{job[1]}" / f"{job[2]}.safetensors"
+    places: dict[str, Callable[..., Path]] = {
+        "download": lambda name: results / "downloads" / name / "files.json",
+        "prepare": lambda name: own / "data" / f"{name}.h5",
+        "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
+        "manifest": lambda name: own / "experts" / name / "manifest.json",
+        "tables": lambda table: own / "tables" / f"table{table}.csv",
+        "claims": lambda: own / "tables" / "claims.csv",
+        "footprint": lambda figure: own / "figures" / f"{figure}.csv",
+    }
+    return places[stage](*job) if stage in places else own / "figures" / f"{job[0]}.png"
+
+
+def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
+    """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
+    rows, notes, longest, work = [], [], [], []
+    workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
+    for stage, runs in STAGES.items():
+        jobs = [job for job in study.jobs() if job[0] in runs]
+        todo = [job for job in jobs if results is None or not output(results, study, *job).is_file()]
+        on = device(name, allowed.of(stage))
+        costs = [cost(study, on, *job) for job in todo]
+        notes += [note for one in costs for note in one.notes]
+        wall = sum((one.seconds + workflow["job"]) / allowed.jobs(stage, one.device) for one in costs)
+        longest.append(max((one.seconds for one in costs), default=0.0))
+        work.append(wall)
+        disk = sum(one.disk for one in costs)
+        memory = max((one.memory for one in costs), default=0.0)
+        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, longest[-1]) / 3600, disk, memory))
+    return [*rows, _total(rows, sum(work), sum(longest), workflow["start"])], list(dict.fromkeys(notes))
+
+
+def _hours(costs: Iterable[Cost], on: Device) -> float:
+    """Device-hours: of a processor's cores, or of a GPU for the jobs that compute on it."""
+    cores = on.values["device_memory"] == 0
+    return sum(one.seconds * (on.threads if one.device and cores else 1) for one in costs if one.device or cores) / 3600
+
+
+def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
+    """All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other."""
+    left = any(row.jobs > row.done for row in rows)
+    sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "done", "hours")]
+    report = float(rates()["disk"]["report"]["value"]) if left else 0.0
+    wall = (max(work, chain) + start) / 3600 if left else 0.0
+    return Row("all", int(sums[0]), int(sums[1]), sums[2], wall, sum(row.disk for row in rows) + report, max(row.memory for row in rows))
+
+
+def written(rows: Iterable[Row], name: str) -> Iterator[str]:
+    """The rows as aligned lines."""
+    unit = "core-hours" if device(name).values["device_memory"] == 0 else "GPU-hours"
+    yield f"{'stage':<10}{'jobs':>6}{'done':>6}{unit:>12}{'wall time':>14}{'disk':>10}{'memory':>10}"
+    for row in rows:
+        cells = f"{_number(row.hours):>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
+        yield f"{row.stage:<10}{row.jobs:>6}{row.done:>6}{cells}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _time(hours: float) -> str:
+    for unit, size in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)):
+        if hours >= 2 * size:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{hours * 3600:.0f} s"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value / 1e3:.0f} kB" if value else "-"
+
+
+def _device_of(study: Study) -> str:
+    """The device that the study would run on here, as far as there are rates."""
+    asked = str(study.config["device"])
+    return "h100" if asked == "cuda" or (asked == "auto" and shutil.which("nvidia-smi")) else "cpu"
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core.plan", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study; config/config.yaml by default")
+    parser.add_argument("--device", help="one that config/rates.yaml has rates for; by default what the study asks for and is here")
+    parser.add_argument(
+        "--profile", type=Path, help="Snakemake's profile; by default that of the study's name, or workflow/profiles/default"
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
+    args = parser.parse_args()
+    study = load(args.config)
+    name = args.device or _device_of(study)
+    folder = ROOT / "workflow" / "profiles"
+    profile = args.profile or (folder / study.name if (folder / study.name).is_dir() else folder / "default")
+    allowed, on = slots(profile), device(name)
+    rows, notes = plan(study, name, allowed, args.results)
+    estimated = "estimated, never measured" if on.estimated else "measured"
+    print(f"Study {study.name} on {name} (rates {estimated}: config/rates.yaml), {allowed.cores} cores, {allowed.gpus} device jobs at once")
+    print("\n".join(["", *written(rows, name), ""]))
+    print(
+        "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."
+    )
+    print("".join(f"Note: {note}.\n" for note in notes), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Writing a figure as PNG and PDF, whole or not at all; the same figure gives the same bytes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esp_core.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save(figure: "Figure", out: Path) -> None:
+    """Write `figure` to `out`, .png, and its .pdf beside it."""
+    from matplotlib import rc_context
+
+    with replacing(out) as temporary:
+        figure.savefig(temporary, dpi=figure.dpi)
+    with rc_context({"pdf.fonttype": 42}), replacing(out.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, dpi=figure.dpi, metadata={"CreationDate": None})

@@ -1,0 +1,77 @@
+"""`trained_on_real`: random networks that learn from real images between the outer steps (IDC, Kim et al., 2022)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esp_core import seeds
+from esp_core.augment import dsa
+from esp_core.objectives import Statistics
+from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers.learning import Learner, Rule
+from esp_core.training import Images
+
+
+class TrainedOnReal(Teacher):
+    """A new network every `inner_steps` outer steps; between two of them it learns from `images` random real images, once each.
+
+    It learns as `rule` says, under IDC's augmentation (`augmented`), from which cutout is left out where batches are cut and
+    mixed, as IDC's code does.
+    """
+
+    def __init__(self, classroom: Classroom, rule: Rule, inner_steps: int, images: int):
+        self.classroom, self.learner = classroom, Learner(classroom.network, rule)
+        self.inner_steps, self.count, self._step = inner_steps, images, 0
+        data = classroom.real.data
+        self.real = Images(data.train.images, data.train.labels, data)
+        listed = dsa.parse(classroom.augment.replace("+", "_"))
+        self.operations = [o for o in listed if not (o == "cutout" and rule.cutmix)]
+
+    def state(self, step: int) -> dict[str, Any]:
+        self._step = step
+        if step % self.inner_steps == 0:
+            fresh = self.classroom.fresh(seeds.derive(*self.classroom.seed, "network", step // self.inner_steps))
+            self.learner.begin(fresh.to(self.classroom.device))
+        return {"theta": self.learner.theta, "loss": "ce"}
+
+    def advance(self, synthetic: Statistics) -> None:
+        if (self._step + 1) % self.inner_steps == 0:
+            return  # the next step has a new network
+        generator = seeds.generator(*self.classroom.seed, "inner", self._step)
+        order = torch.randperm(len(self.real), generator=generator)[: self.count]
+        self.learner.epoch(order, self.real.batch, self._augment, generator)
+
+    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return augmented(images, self.operations, generator)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return {"theta": self.learner.theta, "velocity": self.learner.velocity}
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        self.learner.theta, self.learner.velocity = (saved[name].to(self.classroom.device) for name in ("theta", "velocity"))
+
+
+def augmented(images: Tensor, operations: list[str], generator: torch.Generator) -> Tensor:
+    """IDC's augmentation of `images` (n, C, H, W): flip, colour and cutout always, and one of the other operations a batch.
+
+    Every image has numbers of its own (IDC's code, DiffAug).
+    """
+    others = [o for o in operations if o not in ("flip", "color", "cutout")]
+    rounds = [*(o for o in ("flip", "color") if o in operations), "_".join(others), *(o for o in ("cutout",) if o in operations)]
+    return dsa.draw("+".join(filter(None, rounds)), len(images), generator, same_operation=True)(images)
+
+
+def build(
+    classroom: Classroom,
+    inner_steps: int = 100,
+    images: int = 2000,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0005,
+    batch: int = 64,
+    cutmix: float = 0.5,
+) -> TrainedOnReal:
+    """See `TrainedOnReal`; the numbers are those of IDC's code for CIFAR."""
+    rule = Rule(lr=lr, momentum=momentum, weight_decay=weight_decay, batch=batch, cutmix=cutmix)
+    return TrainedOnReal(classroom, rule, inner_steps, images)

@@ -1,0 +1,122 @@
+"""`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esp_core import seeds
+from esp_core.augment import dsa
+from esp_core.errors import UserError
+from esp_core.objectives import Statistics
+from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers.learning import Learner, Rule
+
+
+class TrainedOnSynthetic(Teacher):
+    """A new network every `outer_loop` outer steps; between two of them it learns for `inner_loop` epochs (DC, Algorithm 1).
+
+    It learns by SGD with rate `lr` from batches of `batch` images under the method's augmentation, one operation a batch and
+    numbers for each image.
+
+    `loops`: "fixed", or "dynamic" (CAFE's dynamic bi-level optimisation), where the two numbers are upper bounds, which CAFE's
+    code lacks. After every outer step and every epoch the accuracy on `query` real images a class is taken, and of each loop the
+    last `window` are looked at: the network is left once they vary by less than `outer_change`, its training once they vary by
+    more than `inner_change`, both as fractions of one.
+    """
+
+    def __init__(
+        self,
+        classroom: Classroom,
+        rule: Rule,
+        outer_loop: int,
+        inner_loop: int,
+        loops: str,
+        outer_change: float,
+        inner_change: float,
+        window: int,
+        query: int,
+    ):
+        if loops not in ("fixed", "dynamic"):
+            raise UserError(f"teacher.loops: {loops!r}; use fixed or dynamic")
+        self.classroom, self.learner = classroom, Learner(classroom.network, rule)
+        self.outer_loop, self.inner_loop, self.dynamic = outer_loop, inner_loop, loops == "dynamic"
+        self.outer_change, self.inner_change, self.window, self.query = outer_change, inner_change, window, query
+        self._network, self._position, self._step = 0, 0, 0
+        self._accuracies: list[float] = []
+
+    def state(self, step: int) -> dict[str, Any]:
+        self._step = step
+        if self._position == 0:
+            fresh = self.classroom.fresh(seeds.derive(*self.classroom.seed, "network", self._network))
+            self.learner.begin(fresh.to(self.classroom.device))
+        return {"theta": self.learner.theta, "loss": "ce"}
+
+    def advance(self, synthetic: Statistics) -> None:
+        self._position += 1
+        generator = seeds.generator(*self.classroom.seed, "inner", self._step)
+        if self._leaves(generator):
+            self._network, self._position, self._accuracies = self._network + 1, 0, []
+        else:
+            self._learn(generator)
+
+    def _leaves(self, generator: torch.Generator) -> bool:
+        if self._position >= self.outer_loop:
+            return True
+        if not self.dynamic:
+            return False
+        self._accuracies = [*self._accuracies, self._accuracy(generator)][-self.window :]
+        return len(self._accuracies) == self.window and _range(self._accuracies) < self.outer_change
+
+    def _learn(self, generator: torch.Generator) -> None:
+        units = torch.arange(self.classroom.synthetic.units)
+        with torch.no_grad():
+            images = self.classroom.synthetic.decode(units)
+        labels = self.classroom.synthetic.labels(units).to(images.device)
+        accuracies: list[float] = []
+        for _ in range(self.inner_loop):
+            order = torch.randperm(len(labels), generator=generator)
+            self.learner.epoch(order, lambda i: (images[i.to(images.device)], labels[i.to(images.device)]), self._augment, generator)
+            if self.dynamic:
+                accuracies = [*accuracies, self._accuracy(generator)][-self.window :]
+                if len(accuracies) == self.window and _range(accuracies) > self.inner_change:
+                    return
+
+    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return dsa.draw(self.classroom.augment, len(images), generator, same_operation=True)(images)
+
+    def _accuracy(self, generator: torch.Generator) -> float:
+        return self.learner.accuracy(*self.classroom.real.batch(self.query, generator))
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        place = {"network": torch.tensor(self._network), "position": torch.tensor(self._position)}
+        if self._position == 0:
+            return place
+        return place | {"theta": self.learner.theta, "accuracies": torch.tensor(self._accuracies, dtype=torch.float64)}
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        self._network, self._position = int(saved["network"]), int(saved["position"])
+        if self._position:
+            self.learner.begin(saved["theta"].to(self.classroom.device))
+            self._accuracies = saved["accuracies"].tolist()
+
+
+def _range(values: list[float]) -> float:
+    return max(values) - min(values)
+
+
+def build(
+    classroom: Classroom,
+    outer_loop: int = 1,
+    inner_loop: int = 1,
+    lr: float = 0.01,
+    batch: int = 256,
+    loops: str = "fixed",
+    outer_change: float = 0.04,
+    inner_change: float = 0.03,
+    window: int = 10,
+    query: int = 128,
+) -> TrainedOnSynthetic:
+    """See `TrainedOnSynthetic`; the defaults are DC's and DSA's code at IPC 1, those from `outer_change` on CAFE's."""
+    rule = Rule(lr=lr, batch=batch)
+    return TrainedOnSynthetic(classroom, rule, outer_loop, inner_loop, loops, outer_change, inner_change, window, query)

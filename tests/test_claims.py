@@ -1,0 +1,330 @@
+"""Verdicts on the paper's claims, from rows written by hand, against scipy's tests and against the paper's own tables."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from esp_core import claims, specs
+from esp_core.errors import UserError
+from esp_core.reporting import asking, claiming
+from esp_core.reporting.claiming import Comparison, Sample
+from esp_core.study import Study, load
+from tests.test_tables import PUBLISHED, ROOT, put
+
+OWN = {
+    "study": "own",
+    "datasets": {"digits": {"ipc": [1, 10]}},
+    "distill_network": {"name": "convnet3"},
+    "networks": ["convnet3", "resnet10"],
+    "methods": {"random": {}, "dm": {}, "kfs": {}, "esp": {}, "esp_proj": {}, "esp_dm": {}, "full": {}},
+}
+ESP = [93.2, 93.9, 92.8, 94.4, 93.6]
+KFS = [92.0, 93.0, 91.5, 93.1, 92.8]
+DM = [88.1, 89.4, 87.2, 90.6, 88.8]
+
+
+def judged(results, study):
+    """Run the stage; the rows as they are in the CSV, and the Markdown."""
+    out = results / "tables/claims.csv"
+    claims.run(json.loads(json.dumps(specs.spec(study, "claims"))), results, PUBLISHED, out)
+    return pd.read_csv(out, keep_default_na=False, na_values=[""]), out.with_suffix(".md").read_text()
+
+
+def answer(frame, name, **where):
+    """The one row of a claim in one place."""
+    for column, value in {"id": name, **where}.items():
+        frame = frame[frame[column].astype(str) == str(value)]
+    (row,) = frame.to_dict("records")
+    return row
+
+
+def sample(values):
+    return claiming.measured(pd.Series(values, index=range(len(values))))
+
+
+def paired(one, other):
+    """scipy's paired t-interval of one less other."""
+    return tuple(stats.ttest_rel(one, other).confidence_interval(0.95))
+
+
+@pytest.fixture
+def paper():
+    return load(ROOT / "config" / "config.yaml")
+
+
+def test_a_difference_of_two_measured_rows_is_paired_by_seed_as_scipy_does_it(tmp_path):
+    for method, values in (("esp", ESP), ("esp_proj", DM), ("esp_dm", KFS)):
+        put(tmp_path, "digits", 1, method, values)
+    frame, _ = judged(tmp_path, Study(OWN))
+    row = answer(frame, "complement", ipc=1)
+    assert (row["comparison"], row["comparisons"], row["basis"]) == ("esp - esp_dm", 2, "5 seeds, paired")
+    assert (row["low"], row["high"]) == pytest.approx(paired(ESP, KFS), abs=1e-4)
+    assert row["verdict"] == "holds" and row["low"] > 0
+
+
+def test_welch_where_the_other_side_is_quoted_and_where_seeds_differ(tmp_path, paper):
+    ours = [62.0, 63.5, 63.1, 62.6, 62.9]
+    put(tmp_path, "cifar10", 1, "esp", ours)
+    frame, _ = judged(tmp_path, paper)
+    row = answer(frame, "kfs_by")
+    mean, std = 59.8, 0.5  # KFS, Table 1
+    wanted = stats.ttest_ind_from_stats(pd.Series(ours).mean(), pd.Series(ours).std(), 5, mean, std, 5, equal_var=False)
+    estimate = pd.Series(ours).mean() - mean
+    half = stats.t.ppf(0.975, welch_freedom(pd.Series(ours).std(), 5, std, 5)) * estimate / wanted.statistic
+    assert (row["estimate"], row["low"], row["high"]) == pytest.approx((estimate, estimate - half, estimate + half), abs=1e-4)
+    assert row["basis"] == "5 and 5 seeds, Welch"
+    one, other = [1.0, 2.0, 4.0], [5.0, 4.0, 8.0, 6.5]
+    apart = claiming.difference("", sample(one), Sample(pd.Series(other).mean(), pd.Series(other).std(), 4))
+    assert apart.interval() == pytest.approx(tuple(stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)))
+
+
+def welch_freedom(one, n, other, m):
+    a, b = one**2 / n, other**2 / m
+    return (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
+
+
+def test_seeds_without_a_partner_take_no_part_in_a_paired_difference():
+    one = claiming.measured(pd.Series([1.0, 5.0, 3.0], index=[0, 1, 2]))
+    other = claiming.measured(pd.Series([9.0, 1.5, 4.0], index=[7, 0, 1]))
+    found = claiming.difference("", one, other)
+    assert found.estimate == pytest.approx((1.0 - 1.5 + 5.0 - 4.0) / 2) and found.basis == "2 seeds, paired"
+    alone = claiming.difference("", one, claiming.measured(pd.Series([9.0, 2.0], index=[7, 8])))
+    assert alone.basis.endswith("Welch")
+
+
+def test_a_relative_gain_agrees_with_draws_from_both_means():
+    """The interval's error against 200,000 draws of both means, Table 1's ESP and KFS on CIFAR-10."""
+    found = claiming.difference("", Sample(63.0, 0.4, 5), Sample(59.8, 0.5, 5), relative=True)
+    one, other = (stats.norm.rvs(m, s / math.sqrt(5), size=200_000, random_state=seed) for seed, m, s in ((0, 63.0, 0.4), (1, 59.8, 0.5)))
+    assert found.estimate == pytest.approx(100 * 3.2 / 59.8)
+    assert found.error == pytest.approx((100 * (one / other - 1)).std(), rel=0.01)
+    by_seed = claiming.difference("", sample([63.0, 64.0]), sample([60.0, 60.0]), relative=True)
+    assert by_seed.estimate == pytest.approx((5.0 + 100 * 4 / 60) / 2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((0.1, 2.0), "holds"), ((-0.1, 2.0), "undecided"), ((-2.0, -0.1), "does not hold"), ((math.nan, math.nan), "undecided")],
+)
+def test_the_verdict_goes_by_where_the_interval_lies(interval, verdict):
+    low, high = interval
+    one = Comparison("", (low + high) / 2, (high - low) / 2 / stats.t.ppf(0.975, 4), 4)
+    assert claiming.decide([one], (0, math.inf)).verdict == verdict
+
+
+def test_many_comparisons_are_refuted_at_a_level_that_allows_for_their_number():
+    fine = Comparison("fine", 5.0, 0.1, 4)
+    for distance, verdict in ((1.05, "undecided"), (stats.t.ppf(1 - 0.05 / 4, 4) / stats.t.ppf(0.975, 4) * 1.01, "does not hold")):
+        below = Comparison("below", -distance * stats.t.ppf(0.975, 4), 1.0, 4)
+        assert claiming.decide([below], (0, math.inf)).verdict == "does not hold"
+        found = claiming.decide([fine, below], (0, math.inf))
+        assert (found.verdict, found.weakest.name, found.comparisons) == (verdict, "below", 2)
+    assert claiming.decide([fine, fine], (0, math.inf)).verdict == "holds"
+    assert claiming.decide([], (0, math.inf)).verdict == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("decide", "allowed"),
+    [
+        ({"above": 0}, (0, math.inf)),
+        ({"below": 1.1}, (-math.inf, 1.1)),
+        ({"about": 16.0}, (8.0, 24.0)),
+        ({"within": 1}, (-1, 1)),
+        ({"about": {"svhn": 2.0, "cifar10": 4.0}}, (2.0, 6.0)),
+    ],
+)
+def test_what_decides_a_claim(decide, allowed):
+    question = asking.Question({"id": "x", "test": {"kind": "difference"}, "decide": decide}, "cifar10", (1,))
+    assert claiming.region(question) == allowed
+
+
+def test_by_the_papers_own_numbers_its_sentences_hold_where_its_tables_say_so(tmp_path, paper):
+    frame, _ = judged(tmp_path, paper)
+    assert (frame.verdict == "not measured").all() and frame.estimate.isna().all()
+    best = frame[frame.id == "state_of_the_art"]
+    assert len(best) == 10
+    lost = best[best.paper_verdict == "does not hold"]
+    assert {(row.dataset, int(row.ipc), round(row.paper, 1)) for row in lost.itertuples()} == {
+        ("cifar100", 10, -2.6),  # 48.0 below KFS's 50.6
+        ("tinyimagenet", 10, -1.2),  # 26.6 below KFS's 27.8
+    }
+    assert answer(frame, "mtt_by")["paper"] == pytest.approx(63.0 - 46.3)
+    assert answer(frame, "kfs_by")["paper"] == pytest.approx(63.0 - 59.8)
+    assert answer(frame, "relative_gain", dataset="cifar10")["paper"] == pytest.approx(100 * (63.0 / 59.8 - 1), abs=1e-4)
+    assert answer(frame, "complement", ipc=1)["paper"] == pytest.approx(62.6 - 48.0)
+    falls = answer(frame, "projection_falls")
+    assert (falls["paper"], falls["paper_verdict"], falls["ipc"]) == (pytest.approx(40.6 - 41.3), "holds", "1 10 50")
+    assert answer(frame, "larger_network", ipc=1)["paper"] == pytest.approx(84.7 - 84.8)
+    lost = frame[(frame.id == "transfer") & (frame.paper_verdict == "does not hold")]
+    assert lost[["dataset", "ipc", "network"]].astype(str).values.tolist() == [["cifar10", "50", "densenet121"]]
+    assert answer(frame, "distant_network", ipc=50)["paper"] == pytest.approx(63.9 - 75.9)  # Tables 3 and 2
+
+
+def test_the_authors_own_methods_are_never_quoted_against_ours(tmp_path, paper):
+    put(tmp_path, "cifar10", 1, "esp", ESP)
+    put(tmp_path, "cifar10", 1, "esp_proj", DM)
+    frame, _ = judged(tmp_path, paper)
+    assert answer(frame, "complement", ipc=1)["verdict"] == "not measured"
+    best = answer(frame, "state_of_the_art", dataset="cifar10", ipc=1)
+    assert (best["comparison"], best["verdict"], best["comparisons"]) == ("esp - kfs", "holds", 10)
+
+
+def test_monotone_claims_compare_each_ipc_with_the_next_and_show_the_worst(tmp_path):
+    falling = {1: [30.0, 31.0, 32.0], 10: [25.0, 26.5, 26.9], 50: [25.9, 26.0, 27.0]}
+    for ipc, values in falling.items():
+        put(tmp_path, "digits", ipc, "esp_proj", values)
+    study = Study({**OWN, "datasets": {"digits": {"ipc": [10, 50, 1]}}})
+    row = answer(judged(tmp_path, study)[0], "projection_falls")
+    assert (row["comparison"], row["comparisons"], row["ipc"]) == ("IPC 50 - IPC 10", 2, "1 10 50")
+    assert (row["low"], row["high"]) == pytest.approx(paired(falling[50], falling[10]), abs=1e-4)
+    assert row["verdict"] == "undecided"
+    put(tmp_path, "digits", 50, "esp_proj", [20.0, 21.4, 22.0])
+    assert answer(judged(tmp_path, study)[0], "projection_falls")["verdict"] == "holds"
+    put(tmp_path, "digits", 50, "esp_proj", [35.0, 36.4, 37.0])
+    assert answer(judged(tmp_path, study)[0], "projection_falls")["verdict"] == "does not hold"
+
+
+def write(path, header, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+
+
+MEMORY = "method,ipc,steps,bytes,device"
+
+
+def test_memory_claims_are_decided_by_figure_7s_bytes(tmp_path):
+    esp = [("esp", 10, steps, 1000 + steps, "gpu") for steps in (1, 10, 50)] + [("esp", 1, 10, 1000, "gpu"), ("esp", 50, 10, 1300, "gpu")]
+    mtt = [("mtt", 10, steps, 1000 * steps, "gpu") for steps in (1, 10, 50)] + [("mtt", 1, 10, 2000, "gpu"), ("mtt", 50, 10, 30000, "gpu")]
+    write(tmp_path / "figures/figure7.csv", MEMORY, *esp, *mtt)
+    frame, markdown = judged(tmp_path, Study(OWN))
+    found = {name: answer(frame, name) for name in ("memory_steps", "memory_steps_mtt", "memory_ipc", "memory_growth")}
+    assert {name: row["estimate"] for name, row in found.items()} == pytest.approx(
+        {"memory_steps": 1050 / 1001, "memory_steps_mtt": 50.0, "memory_ipc": 1.3, "memory_growth": 1.3 / 15}, abs=1e-4
+    )
+    assert [row["verdict"] for row in found.values()] == ["holds", "holds", "does not hold", "holds"]
+    assert "| ratio below 1.1 |  | 1.05 (ESP (ours) on gpu, ipc 10; exact) | **holds** |" in markdown
+
+
+def test_growth_is_compared_as_far_as_both_methods_fit(tmp_path):
+    """Trajectory matching at IPC 50 would not fit: Figure 7 leaves it empty."""
+    esp = [("esp", ipc, 10, size, "gpu") for ipc, size in ((1, 1000), (10, 1500), (50, 9000))]
+    mtt = [("mtt", ipc, 10, size, "gpu") for ipc, size in ((1, 1000), (10, 6000), (50, ""))]
+    write(tmp_path / "figures/figure7.csv", MEMORY, *esp, *mtt)
+    row = answer(judged(tmp_path, Study(OWN))[0], "memory_growth")
+    assert (row["estimate"], row["verdict"]) == (pytest.approx(1.5 / 6), "holds")
+
+
+def test_a_method_that_figure_7_lacks_and_a_curve_of_one_point_are_not_measured(tmp_path):
+    write(tmp_path / "figures/figure7.csv", MEMORY, ("esp", 10, 1, 1000, "gpu"), ("esp", 10, 5, 1000, "gpu"))
+    frame, _ = judged(tmp_path, Study(OWN))
+    verdicts = {name: answer(frame, name)["verdict"] for name in ("memory_steps", "memory_steps_mtt", "memory_ipc", "memory_growth")}
+    assert list(verdicts.values()) == ["holds", "not measured", "not measured", "not measured"]
+
+
+def test_batch_claims_are_decided_by_figure_8s_accuracies(tmp_path):
+    rows = [("digits", 10, batch, mean, 0.3, 5) for batch, mean in ((1024, 72.9), (64, 70.0), (256, 72.0), (512, 73.0))]
+    write(tmp_path / "figures/figure8.csv", "dataset,ipc,synthetic_batch,mean,std,n", *rows, ("other", 10, 64, 1, 1, 5))
+    frame, _ = judged(tmp_path, Study(OWN))
+    half = stats.t.ppf(0.975, 8) * math.sqrt(2 * 0.3**2 / 5)  # equal deviations and numbers: Welch's freedom is n + m - 2
+    rises, flat = answer(frame, "batch_rises"), answer(frame, "batch_flattens")
+    assert (rises["comparison"], rises["verdict"]) == ("IPC 10, 1024 - 64", "holds")
+    assert (rises["low"], rises["high"]) == pytest.approx((2.9 - half, 2.9 + half), abs=1e-4)
+    assert (flat["comparison"], flat["verdict"]) == ("IPC 10, 1024 - 512", "holds")
+    assert (flat["low"], flat["high"]) == pytest.approx((-0.1 - half, -0.1 + half), abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "", f"{MEMORY}\nesp,10,1,many,gpu\n"])
+def test_a_figure_whose_numbers_cannot_be_read_is_named(tmp_path, text):
+    path = tmp_path / "figures/figure7.csv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: must have columns method, ipc, .*delete it and run again$"):
+        judged(tmp_path, Study(OWN))
+
+
+def test_rows_of_two_versions_of_torch_are_refused(tmp_path):
+    put(tmp_path, "digits", 1, "esp", ESP)
+    put(tmp_path, "digits", 1, "dm", DM, torch="2.11.0")
+    with pytest.raises(UserError, match="rows of more than one torch"):
+        judged(tmp_path, Study(OWN))
+
+
+def test_a_studys_own_dataset_is_asked_what_can_be_asked_of_any_and_the_rest_is_named(tmp_path):
+    put(tmp_path, "digits", 1, "esp", ESP)
+    put(tmp_path, "digits", 1, "kfs", KFS)
+    put(tmp_path, "digits", 1, "esp", DM, network="resnet10")
+    put(tmp_path, "digits", 1, "kfs", KFS, network="resnet10")
+    frame, markdown = judged(tmp_path, Study(OWN))
+    paper_only = {claim["id"] for claim in asking.claims() if claim.get("datasets") == "paper"}
+    assert paper_only and not paper_only & set(frame.id)
+    best = answer(frame, "state_of_the_art", ipc=1)
+    assert (best["comparison"], best["network"], best["comparisons"]) == ("esp - kfs", "convnet3", 1)
+    moved = answer(frame, "transfer", ipc=1)
+    assert (moved["network"], moved["verdict"]) == ("resnet10", "does not hold")
+    assert (moved["low"], moved["high"]) == pytest.approx(paired(DM, KFS), abs=1e-4)
+    assert "distant_network" not in set(frame.id)  # the study lacks EfficientNetV2-S
+    assert "Not asked, since the study lacks the dataset: claims about SVHN, CIFAR10, CIFAR100, TinyImageNet." in markdown
+
+
+def test_the_job_needs_the_rows_that_claims_are_about_and_no_others(paper):
+    composed = Study({**OWN, "methods": {**OWN["methods"], "mine": {"base": "esp"}}})
+    own, more = (specs.spec(study, "claims") for study in (Study(OWN), composed))
+    assert own == more
+    assert {row[2] for row in own["rows"]} == {"random", "dm", "kfs", "esp", "esp_proj", "esp_dm"}
+    needed = {tuple(row) for row in specs.spec(paper, "claims")["rows"]}
+    # The batches of Figure 8 reach its claims through the figure's own numbers.
+    assert needed == {row for row in paper.rows() if not row[2].startswith("esp_batch_")}
+    assert ("claims",) in set(paper.jobs())
+
+
+def test_the_files_are_markdown_and_html_with_the_same_verdicts(tmp_path):
+    put(tmp_path, "digits", 1, "esp", ESP)
+    put(tmp_path, "digits", 1, "dm", DM)
+    frame, markdown = judged(tmp_path, Study(OWN))
+    assert tuple(frame.columns) == claims.COLUMNS
+    page = (tmp_path / "tables/claims.html").read_text()
+    for verdict in ("holds", "not measured"):
+        assert page.count(f"<td><b>{verdict}</b></td>") + page.count(f"<td>{verdict}</td>") == (frame.verdict == verdict).sum() > 0
+    low, high = paired(ESP, DM)
+    mean = sum(ESP) / 5 - sum(DM) / 5
+    assert f"| {mean:+.1f} [{low:+.1f}, {high:+.1f}] (ESP (ours) − DM; 5 seeds, paired) | **holds** |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"decide": {"over": 1}}, "decide: must be one of above, below, about, within"),
+        ({"test": {"kind": "ordered", "of": "esp"}}, "test.kind: ordered is unknown; use one of difference"),
+        ({"test": {"kind": "ordering"}}, "test.of: missing"),
+        ({"datasets": "mine"}, "datasets: must be paper or any"),
+    ],
+)
+def test_a_mistake_in_a_claim_is_named(change, line):
+    good = dict(asking.claims()[0])
+    assert asking._mistake(good) is None
+    assert asking._mistake({**good, **change}).startswith(line)
+    assert asking._mistake({key: value for key, value in good.items() if key != "source"}).startswith("source: missing")
+
+
+def test_every_claim_about_numbers_finds_the_papers(paper, tmp_path):
+    frame, _ = judged(tmp_path, paper)
+    curves = {claim["id"] for claim in asking.claims() if claim["test"]["kind"] in ("flatness", "growth", "batch")}
+    assert frame[~frame.id.isin(curves)].paper.notna().all()
+    assert len({claim["id"] for claim in asking.claims()}) == frame.id.nunique()
+
+
+def test_the_command_is_light_to_load():
+    program = "import sys, esp_core.claims; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    program = "import sys, esp_core.reporting.asking; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

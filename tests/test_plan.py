@@ -1,0 +1,361 @@
+"""What a study will cost: counts against torch, sums against sums done by hand, and the whole against a run of the demo."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from esp_core import costing, kinds, networks, parametrisations, plan, rates, specs
+from esp_core.errors import UserError
+from esp_core.methods import FULL
+from esp_core.parametrisations import Task
+from esp_core.study import Study, load
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "results" / "demo"
+VALUES = {
+    **{"operations": 1e9, "activations": 1e8, "step": 0.01, "layer": 0.0, "walk": 0.1, "speed_up": 1.0, "compiled": 4.0},
+    **{"compilation": 20.0, "start": 3.0, "first": 2.0, "light": 1.0, "memory": 1e8, "device_memory": 1e9},
+}
+SMALL = {
+    "study": "small",
+    "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}},
+    "distill_network": {"name": "convnet3", "width": 8},
+    "experts": {"count": 5, "shard": 3, "epochs": 2, "batch": 700, "keep": 3},
+    "methods": {
+        "random": {},
+        "dm": {"iterations": 4, "real_batch": 16},
+        "esp_proj": {
+            "iterations": 4,
+            "parametrisation": {"kind": "latent", "decoders": 2, "code_channels": 1, "width": 2},
+            "teacher": {"start_max": 0, "length": 1},
+        },
+        "full": {},
+    },
+    "evaluation": {"seeds": 3, "epochs": 10, "full": {"epochs": 1}},
+}
+# ConvNet-3 of width 8 on digits at 16x16, counted by hand: three convolutions, norms, ReLUs, halvings, and 8 x 2 x 2 to 10.
+OPERATIONS = 2 * 9 * (1 * 8 * 256 + 8 * 8 * 64 + 8 * 8 * 16) + 2 * 32 * 10
+ACTIVATIONS = 3 * 8 * (256 + 64 + 16) + 8 * (64 + 16 + 4) + 10
+PARAMETERS = (9 + 1 + 2) * 8 + 2 * (9 * 8 + 1 + 2) * 8 + 33 * 10
+FORWARD = OPERATIONS / 1e9 + ACTIVATIONS / 1e8
+
+
+@pytest.fixture
+def study():
+    return Study(SMALL)
+
+
+def on(**changes):
+    return rates.Device("toy", {**VALUES, **changes})
+
+
+def cost(study, *job, **changes):
+    return costing.cost(study, on(**changes), *job)
+
+
+def counted(name, size, classes=10, channels=3, **settings):
+    """Operations and activations of an image forward, by torch, and parameters."""
+    network = networks.build(name, channels=channels, size=size, classes=classes, seed=0, **settings).eval()
+    leaves = [module for module in network.modules() if not list(module.children())]
+    seen: list[int] = []
+    for leaf in leaves:
+        leaf.register_forward_hook(lambda module, given, out: seen.append(out[0].numel()))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, channels, size, size))
+    return counter.get_total_flops(), sum(seen), sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("size", "classes", "channels", "width", "depth"), [(32, 10, 3, 128, 3), (16, 10, 1, 32, 3), (64, 200, 3, 128, 4)])
+def test_convnet3_is_counted_as_torch_counts_it(size, classes, channels, width, depth):
+    found = rates.network({"name": "convnet3", "width": width, "depth": depth}, channels, size, classes)
+    operations, activations, parameters = counted("convnet3", size, classes, channels, width=width, depth=depth)
+    assert (found.operations, found.parameters) == (operations, parameters)
+    assert found.activations == pytest.approx(activations, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnetv2s"])
+def test_the_table_of_networks_agrees_with_torch_and_scales_with_the_images_area(name):
+    found = rates.network({"name": name}, 3, 32, 10)
+    assert (found.operations, found.activations, found.parameters) == pytest.approx(counted(name, 32), rel=0.001)
+    larger = rates.network({"name": name}, 3, 64, 200)
+    operations, activations, parameters = counted(name, 64, 200)
+    assert larger.operations == pytest.approx(operations, rel=0.06)
+    assert larger.activations == pytest.approx(activations, rel=0.15)
+    assert larger.parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("resnet10", {"width": 8}),
+        ("densenet121", {"growth": 8, "blocks": [1, 2, 3, 2]}),
+        ("efficientnetv2s", {"width": 0.25, "depth": 0.25}),
+    ],
+)
+def test_a_narrow_network_is_counted_within_a_factor_of_two_and_a_half(name, settings):
+    found = rates.network({"name": name, **settings}, 3, 32, 10)
+    counts = counted(name, 32, **settings)
+    for ours, theirs in zip((found.operations, found.activations, found.parameters), counts, strict=True):
+        assert 0.4 < ours / theirs < 2.5
+
+
+@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("ipc", [1, 10])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "pixels"},
+        {"kind": "formation", "factor": 2},
+        {"kind": "latent", "decoders": 4, "code_channels": 4, "width": 4, "upsamplings": 2},
+        {"kind": "latent", "decoders": 3, "code_channels": 2, "width": 2, "upsamplings": 3},
+    ],
+)
+def test_synthetic_images_are_as_many_as_the_parametrisation_makes(settings, ipc, size):
+    data = rates.Shape(classes=10, channels=3, size=size, train=100, test=10)
+    made = parametrisations.build(Task(10, ipc, 3, size, torch.zeros(3), torch.ones(3)), **settings)
+    assert rates.synthetic_images(settings, ipc, data) == made.images
+
+
+def test_experts_cost_epochs_of_images_steps_and_a_test_each(study):
+    one = 2 * 2 * 0.01 + (2 * 1400 * 3 + 397) * FORWARD
+    found = [cost(study, "experts", "digits", shard) for shard in "01"]
+    assert [c.seconds for c in found] == pytest.approx([3 + 2 + 3 * one, 3 + 2 + 2 * one])
+    assert found[1].disk == pytest.approx(2 * (PARAMETERS * 3 * 2 + 2500) + 600)
+    assert found[0].device and found[0].memory == pytest.approx(
+        1e8 + 1797 * 256 + 2 * 700 * ACTIVATIONS * 4 + 4 * PARAMETERS * 4 + PARAMETERS * 3 * 4
+    )
+
+
+def test_large_experts_are_compiled_and_threads_count_from_32_pixels_on():
+    large = Study({**SMALL, "datasets": {"cifar10": {"ipc": [1]}}, "distill_network": {"name": "convnet3"}, "experts": {"count": 1}})
+    net = rates.network({"name": "convnet3"}, 3, 32, 10)
+    one = 50 * 196 * 0.01 + (50 * 50_000 * 3 + 10_000) * on().forward(net) / 4
+    assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + 20 + one)
+    twice = rates.Device("toy", VALUES, threads=2)
+    assert (twice.speed_up(32), twice.speed_up(16)) == (2.0, 1.0)
+
+
+def test_an_evaluation_costs_each_seed_its_epochs_of_the_condensed_set(study):
+    seed = 10 * 1 * 0.01 + (10 * 10 * 3 + 397) * FORWARD
+    found = cost(study, "evaluate", "digits", "1", "dm", "convnet3")
+    assert found.seconds == pytest.approx(3 + 2 + 3 * seed)
+    assert found.disk == pytest.approx(870 * 3 / 5 + 600)
+    full = 1 * 6 * 0.01 + (1 * 1400 * 3 + 397) * FORWARD  # 1400 images in batches of 256
+    assert cost(study, "evaluate", "digits", "0", "full", "convnet3").seconds == pytest.approx(3 + 2 + 3 * full)
+
+
+def test_a_distillation_costs_the_real_images_forward_and_the_synthetic_ones_by_objective(study):
+    dm = cost(study, "distill", "digits", "1", "dm")
+    assert dm.seconds == pytest.approx(3 + 2 + 4 * (2 * 0.1 + 160 * FORWARD + 10 * 3 * FORWARD))
+    assert dm.disk == pytest.approx(10 * 256 * 4 + 1500 + 600)
+    assert cost(study, "distill", "digits", "1", "random").seconds == 3.0
+
+
+def test_the_projection_loss_needs_no_real_images_but_a_second_derivative_and_an_inner_step(study):
+    # Codes of 4x4 numbers; a decoder has 9 x 1 x 2 + 2 + 4 and 9 x 2 x 1 + 1 numbers, 43: (2560 - 86) // 160 = 15 codes a class.
+    images = 15 * 10 * 2
+    decoder = 2 * 9 * (1 * 2 * 64 + 2 * 1 * 256) / 1e9 + 3 * (2 * 64 + 256) / 1e8
+    step = 0.1 + 0.005 + images * (12 * decoder + (1 + 7 + 1) * FORWARD)
+    assert cost(study, "distill", "digits", "1", "esp_proj").seconds == pytest.approx(3 + 2 + 4 * step)
+
+
+def test_trajectory_matching_costs_its_students_steps_and_keeps_their_graph():
+    methods = {"mtt": {"iterations": 4, "teacher": {"start_max": 0}, "objectives": {"trajectory": {"steps": 6}}}}
+    study = Study({**SMALL, "methods": methods})
+    found = cost(study, "distill", "digits", "1", "mtt")
+    step = 0.1 + 0.005 + 6 * (9 * 10 * FORWARD + 0.01)
+    assert found.seconds == pytest.approx(3 + 2 + 4 * step)
+    shorter = Study({**SMALL, "methods": {"mtt": {**methods["mtt"], "objectives": {"trajectory": {"steps": 3}}}}})
+    more = found.memory - cost(shorter, "distill", "digits", "1", "mtt").memory
+    assert more == pytest.approx(3 * 10 * ACTIVATIONS * 4 * 3)
+
+
+def test_the_synthetic_graph_never_takes_more_than_a_quarter_of_the_device(study):
+    small = cost(study, "distill", "digits", "1", "esp_proj", device_memory=1e6).memory
+    large = cost(study, "distill", "digits", "1", "esp_proj", device_memory=1e12).memory
+    assert large - small == pytest.approx(300 * ACTIVATIONS * 4 * 3 - 0.25e6)
+
+
+def test_what_can_only_be_guessed_is_said(tmp_path):
+    datasets = {"mine": {"kind": "imagefolder", "ipc": [1], "options": {"path": str(tmp_path), "size": 48}}}
+    study = Study({**SMALL, "datasets": datasets, "networks": ["tests.small:network"], "methods": {"dm": {}}, "experts": {"count": 1}})
+    rows, notes = plan.plan(study, "cpu", plan.Slots(2, 2, {}))
+    assert notes == [
+        "mine: taken as 12,000 images of 48x48, 10 classes",
+        "network tests.small:network has no entry in config/rates.yaml: taken as resnet10",
+    ]
+    assert rows[-1].jobs == len(list(study.jobs()))
+    recipe = {"objectives": {"distribution": {}, "mine": {}}, "teacher": {"kind": "ours"}}
+    assert list(costing._unfamiliar(recipe)) == [
+        "objectives mine has no entry in config/rates.yaml: the default is used",
+        "teachers ours has no entry in config/rates.yaml: the default is used",
+    ]
+
+
+def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
+    known = rates.rates()
+    sections = [*(device["rates"] for device in known["devices"].values()), known["workflow"], known["disk"]]
+    assert all({"value", "unit", "source"} == set(rate) for section in sections for rate in section.values())
+    names = [set(device["rates"]) for device in known["devices"].values()]
+    assert names.count(names[0]) == len(names) and names[0] == set(VALUES)
+    for section in ("objectives", "teachers"):
+        assert set(kinds.names(f"esp_core.{section}")) <= set(known[section])
+        assert all("source" in entry for entry in known[section].values())
+    assert set(networks.NAMES) == {"convnet3", *known["networks"]} - {"default"}
+
+
+def first_outputs():
+    """The first output of each rule, as its file says."""
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for name, body in re.findall(r"^rule (\w+):\n((?:(?: .*)?\n)*)", path.read_text(), flags=re.MULTILINE):
+            yield name, re.search(r'output:.*?"([^"]+)"', body, flags=re.DOTALL)[1]
+
+
+def test_a_job_is_looked_for_where_its_rule_leaves_it():
+    outputs = dict(first_outputs())
+    text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    rules = dict(re.findall(r'^    "(\w+)": "(\w+)",$', text.partition("RULES = {")[2].partition("}")[0], flags=re.MULTILINE))
+    study, results = load(ROOT / "config" / "config.yaml"), Path("results")
+    demo = load(ROOT / "config" / "demo.yaml")
+    for whose, job in [*((study, job) for job in study.jobs()), *((demo, job) for job in demo.jobs())]:
+        stage, *arguments = job
+        given = {"study": whose.name, **dict(zip(specs.ARGUMENTS[stage], arguments, strict=True))}
+        rule = "evaluate_full" if stage == "evaluate" and given["method"] == FULL else rules.get(stage)
+        wanted = outputs[rule].format(**{**given, "shard": given.get("shard", "").zfill(3)}) if rule else None
+        assert str(plan.output(results, whose, *job)) == (wanted or f"results/{whose.name}/figures/{given['figure']}.png")
+
+
+def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
+    before, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
+    for name in ("data/digits.h5", "experts/digits/shard-000.h5", "distilled/digits/ipc-1/dm.safetensors"):
+        path = tmp_path / "small" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    after, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
+    assert {row.stage: (row.jobs, row.done) for row in after} == {
+        "download": (0, 0),
+        "prepare": (1, 1),
+        "experts": (3, 1),
+        "distill": (3, 1),
+        "evaluate": (4, 0),
+        "tables": (2, 0),
+        "figures": (1, 0),
+        "all": (14, 3),
+    }
+    assert after[1].hours == after[1].wall == after[1].disk == 0 and before[1].hours > 0
+    assert after[2].hours < before[2].hours
+    for job in study.jobs():
+        path = plan.output(tmp_path, study, *job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    whole, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
+    assert (whole[-1].done, whole[-1].wall, whole[-1].disk) == (14, 0, 0)
+
+
+def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_chain(study, monkeypatch):
+    seconds = {"prepare": 10.0, "experts": 100.0, "distill": 40.0, "evaluate": 20.0}
+    monkeypatch.setattr(plan, "cost", lambda study, on, stage, *job: costing.Cost(seconds.get(stage, 0.0), 1.0, 7.0, stage == "experts"))
+    # 0.3 s a job are Snakemake's. Four jobs at once, but one shard at a time, of two threads.
+    stages = {
+        "prepare": 10.3 / 4,
+        "experts": 2 * 100.3 + 0.3 / 4,
+        "distill": 3 * 40.3 / 4,
+        "evaluate": 4 * 20.3 / 4,
+        "tables": 2 * 0.3 / 4,
+        "figures": 0.3 / 4,
+    }
+    rows = {row.stage: row for row in plan.plan(study, "cpu", plan.Slots(4, 1, {"train_experts": 2}))[0]}
+    assert rows["experts"].wall * 3600 == pytest.approx(stages["experts"])
+    assert rows["distill"].wall * 3600 == pytest.approx(40.0)  # three at once: the longest
+    assert rows["all"].wall * 3600 == pytest.approx(sum(stages.values()) + 4.0)
+    assert rows["experts"].hours * 3600 == pytest.approx(2 * 100 * 2) and rows["distill"].hours * 3600 == pytest.approx(3 * 40)
+    assert (rows["all"].jobs, rows["all"].memory) == (14, 7.0)
+    wide = plan.plan(study, "cpu", plan.Slots(1000, 1000, {}))[0]
+    assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
+
+
+def test_the_profiles_say_what_runs_at_once():
+    demo = plan.slots(ROOT / "workflow" / "profiles" / "demo")
+    assert (demo.cores, demo.of("distill"), demo.jobs("distill", True), demo.jobs("tables", False)) == (2, 1, 2, 2)
+    default = plan.slots(ROOT / "workflow" / "profiles" / "default")
+    assert default.jobs("experts", True) == 1 and default.of("experts") == min(4, default.cores)
+    with pytest.raises(UserError, match=r"^--profile nowhere: cannot be read"):
+        plan.slots(Path("nowhere"))
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "esp_core.plan", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(tmp_path):
+    lines = run("config/demo.yaml", "--results", str(tmp_path)).stdout.splitlines()
+    assert lines[0].startswith("Study demo on cpu (rates measured: config/rates.yaml), 2 cores")
+    assert [line.split()[0] for line in lines[2:11]] == ["stage", *plan.STAGES, "all"]
+    assert "core-hours" in lines[2]
+    paper = run("--device", "h100", "--results", str(tmp_path)).stdout
+    assert "Study paper on h100 (rates estimated, never measured" in paper and "GPU-hours" in paper
+    wrong = run("--device", "abacus")
+    assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
+
+
+def test_the_command_loads_nothing_heavy():
+    heavy = "torch numpy pandas h5py scipy matplotlib"
+    code = f"import sys, esp_core.plan; print(*set('{heavy}'.split()) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_make_paper_shows_the_plan_first():
+    for arguments in (["paper"], ["paper", "RUN=1"]):
+        done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        lines = done.stdout.splitlines()
+        first = next(i for i, line in enumerate(lines) if "esp_core.plan" in line)
+        assert first < next(i for i, line in enumerate(lines) if line.startswith("snakemake"))
+
+
+# Against the demo as it ran here.
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The demo's study, where it was run to its end."""
+    study = load(ROOT / "config" / "demo.yaml")
+    missing = [job for job in study.jobs() if not plan.output(DEMO.parent, study, *job).is_file()]
+    if missing or not (DEMO / "report.html").is_file():
+        pytest.skip(f"results/demo is not complete: make demo ({len(missing)} jobs missing)")
+    return study
+
+
+def test_the_demos_disk_is_predicted_within_a_tenth(demo):
+    rows, _ = plan.plan(demo, "cpu", plan.Slots(2, 2, {}))
+    assert rows[-1].disk == pytest.approx(sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()), rel=0.1)
+
+
+def test_the_demos_time_is_predicted_within_a_factor_of_one_and_a_half(demo):
+    """By the wall seconds of its jobs, which ran two at a time; the part that a busy machine can spoil is asked of a quiet one only."""
+    files = list((DEMO / "benchmarks").rglob("*.jsonl"))
+    took = sum(json.loads(path.read_text().splitlines()[-1])["s"] for path in files)
+    one = plan.device("cpu")
+    predicted = sum(costing.cost(demo, one, *job).seconds for job in demo.jobs())
+    assert predicted < 1.5 * took
+    if (unrest := spread()) > 1.4:
+        pytest.skip(f"evaluations of equal size took times that differ by a factor of {unrest:.1f}: the machine had other work")
+    assert took < 1.5 * predicted
+
+
+def spread():
+    """The slowest over the quickest seed, first seeds aside, of evaluations on equally many images."""
+    times: dict[str, list[float]] = {}
+    for path in (DEMO / "evaluated").rglob("*.csv"):
+        with path.open() as file:
+            for row in list(csv.DictReader(file))[1:]:
+                times.setdefault(f"{row['images']} {row['epochs']}", []).append(float(row["seconds"]))
+    return max((max(some) / min(some) for some in times.values() if len(some) > 4), default=math.inf)

@@ -1,0 +1,29 @@
+rule judge_claims:
+    input:
+        rows=claimed,
+        figures=numbers_of_figures,
+        published="config/published.csv",
+    output:
+        csv="results/{study}/tables/claims.csv",
+        html=report(
+            "results/{study}/tables/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+        ),
+        md="results/{study}/tables/claims.md",
+    log:
+        "results/{study}/logs/judge_claims/claims.log",
+    benchmark:
+        "results/{study}/benchmarks/judge_claims/claims.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        spec=spec_of("claims"),
+        code=code_of("claims"),
+    shell:
+        "python -m esp_core.claims --spec {params.spec:q} --results results/{wildcards.study}"
+        " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"

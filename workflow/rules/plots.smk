@@ -1,0 +1,84 @@
+rule measure_memory:
+    input:
+        data=measured_shape,
+    output:
+        csv="results/{study}/figures/{figure}.csv",
+    log:
+        "results/{study}/logs/measure_memory/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_memory/{figure}.jsonl"
+    wildcard_constraints:
+        figure="figure7",
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="2h",
+    params:
+        spec=spec_of("footprint"),
+        code=code_of("footprint"),
+    shell:
+        "python -m esp_core.footprint --spec {params.spec:q} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
+
+
+rule plot_memory:
+    input:
+        csv="results/{study}/figures/{figure}.csv",
+    output:
+        png=report(
+            "results/{study}/figures/{figure}.png",
+            caption="../report/memory.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="results/{study}/figures/{figure}.pdf",
+    log:
+        "results/{study}/logs/plot_memory/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/plot_memory/{figure}.jsonl"
+    wildcard_constraints:
+        figure="figure7",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        spec=spec_of("plots"),
+        code=code_of("plots"),
+    shell:
+        "python -m esp_core.plots memory --spec {params.spec:q} --csv {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
+
+
+rule plot_batches:
+    input:
+        rows=swept,
+    output:
+        png=report(
+            "results/{study}/figures/{figure}.png",
+            caption="../report/batches.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="results/{study}/figures/{figure}.pdf",
+        csv="results/{study}/figures/{figure}.csv",
+    log:
+        "results/{study}/logs/plot_batches/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/plot_batches/{figure}.jsonl"
+    wildcard_constraints:
+        figure="figure8",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        spec=spec_of("plots"),
+        code=code_of("plots"),
+    shell:
+        "python -m esp_core.plots batches --spec {params.spec:q} --results results/{wildcards.study} --out {output.png:q} > {log:q} 2>&1"
