@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.experts import SEGMENT, cifar10, folder, recipe_of
+from benchmarks.experts import cifar10, folder, recipe_of
+from benchmarks.reading import SEGMENT
 from esp_core import devices, networks, seeds
 from esp_core.networks.flat import FlatNetwork
 from esp_core.trajectories import codec, engine, store, subspace

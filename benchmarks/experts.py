@@ -1,4 +1,4 @@
-"""Training and storing experts: ours beside the reference recipe written plainly. One table, on this device, in one run.
+"""Training experts: ours beside the reference recipe written plainly. One table, on this device, in one run.
 
     python -m benchmarks.experts [--images 2560] [--epochs 3] [--rounds 3] [--width 128] [--quick]
 
@@ -16,9 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +29,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from esp_core import devices, networks, seeds
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
-from esp_core.networks.flat import FlatNetwork
-from esp_core.trajectories import codec, engine, store
-from esp_core.trajectories.shard import Shard
+from esp_core.trajectories import engine
 from esp_core.trajectories.training import Recipe, Trainer, prepared
 
 EXPERT_IMAGES, EXPERT_EPOCHS, EXPERT_OPERATIONS = 50_000, 50, 0.76e15  # one of the paper's CIFAR-10 experts
-SNAPSHOTS, SEGMENT, STORED = EXPERT_EPOCHS + 1, 5, 4
 RECORD = 3073  # bytes of an image in CIFAR-10's binary files: a label, then 3 x 32 x 32
 
 
@@ -56,7 +51,6 @@ def main() -> None:
     print("# real CIFAR-10 images" if folder() else "# NOISE, not images: set ESP_REAL_DATA", end="; ")
     print(f"ConvNet-3 of width {arguments.width}, {arguments.images} images x {arguments.epochs} epochs, {arguments.rounds} rounds")
     training(arguments, device)
-    storing(20 if arguments.quick else 200)
 
 
 def parse() -> argparse.Namespace:
@@ -188,67 +182,6 @@ def as_expert(runs: list[dict[str, Any]], arguments: argparse.Namespace, side: s
     train = statistics.median(run["train_cpu"] for run in runs) / arguments.epochs
     test = statistics.median(run["test_cpu"] for run in runs) / (arguments.epochs if side == "plain" else 1)
     return float(EXPERT_EPOCHS * train + (EXPERT_EPOCHS if side == "plain" else 1) * test)
-
-
-def storing(reads: int) -> None:
-    """Bytes an expert, and the time that a random segment takes, of so many `reads`."""
-    layout = [(name, list(shape)) for name, shape in FlatNetwork(networks.build("convnet3", 3, 32, 10)).layout]
-    header, groups = {"layout": layout, "spec": {"first": 0}}, store.groups(layout)
-    random = np.random.default_rng(0)
-    devices.reuse_memory()
-    with tempfile.TemporaryDirectory() as name:
-        saved, path, short = (Path(name, file) for file in ("plain.pt", "shard.h5", "short.h5"))
-        walks = (walk(random, layout) for _ in range(STORED))
-        store.write(path, header, (compacted(snapshots, layout) for snapshots in walks), STORED, SNAPSHOTS, EXPERT_EPOCHS)
-        one = walk(random, layout)
-        store.write(short, header, [compacted(one[:25], layout)], 1, 25, EXPERT_EPOCHS)
-        torch.save([[part.clone() for part in torch.from_numpy(row).split(sizes_of(layout))] for row in one], saved)
-        sizes = (saved.stat().st_size, path.stat().st_size / STORED, short.stat().st_size)
-        load, read, kept = (
-            timed(lambda: torch.load(saved), reads // 10),
-            timed(lambda: segment(Shard(path), groups, random), reads),
-            Shard(path),
-        )
-        again = timed(lambda: segment(kept, groups, random), reads)
-    titles = ("store, ConvNet-3 of 320,010 values", "bytes an expert", "of plain", f"ms for a segment, T = 5: median (p90) of {reads}")
-    print(f"\n| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
-    print(f"| plain: torch.save, one expert a file | {sizes[0]:,.0f} | 1 | {load}, the file as a whole |")
-    print(f"| ours, 51 snapshots | {sizes[1]:,.0f} | {sizes[1] / sizes[0]:.3f} | {read} with opening, {again} opened before |")
-    print(f"| ours, 25 snapshots | {sizes[2]:,.0f} | {sizes[2] / sizes[0]:.3f} | |")
-
-
-def segment(shard: Shard, groups: np.ndarray, random: np.random.Generator) -> Tensor:
-    """A random segment of a random expert."""
-    row, start = int(random.integers(len(shard))), int(random.integers(SNAPSHOTS - SEGMENT))
-    columns = shard.read(row, codec.needed(start, SEGMENT))
-    return codec.decode(columns, SEGMENT + 1, shard.scales[row], groups)
-
-
-def timed(call: Callable[[], Any], count: int) -> str:
-    """Median and 90th percentile of `count` calls, in milliseconds, after one that warms up."""
-    call()
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
-    return f"{statistics.median(times):.2f} ({np.quantile(times, 0.9):.2f})"
-
-
-def walk(random: np.random.Generator, layout: store.Layout) -> np.ndarray:
-    """Snapshots (51, P): what they hold changes neither bytes nor time."""
-    steps = random.normal(scale=1e-3, size=(SNAPSHOTS, sum(sizes_of(layout)))).astype(np.float32)
-    return steps.cumsum(0)
-
-
-def compacted(snapshots: np.ndarray, layout: store.Layout) -> store.Expert:
-    """An expert to be stored."""
-    return store.compact(snapshots, layout, 50.0, [1.0] * EXPERT_EPOCHS, 1.0)
-
-
-def sizes_of(layout: store.Layout) -> list[int]:
-    """Values of each parameter tensor."""
-    return [int(np.prod(shape)) for _, shape in layout]
 
 
 def in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:

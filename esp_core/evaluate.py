@@ -9,12 +9,16 @@ import io
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from esp_core.errors import command
-from esp_core.progress import Progress
 from esp_core.provenance import canonical, digest
 
+if TYPE_CHECKING:
+    from torch import nn
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
 COLUMNS = (
     "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,images,parameters,seconds,"
     "peak_memory_bytes,device,torch,spec,code,curve"
@@ -22,70 +26,109 @@ COLUMNS = (
 CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
 
 
-def run(spec: dict[str, Any], data_path: Path, condensed_path: Path | None, code: str = "") -> list[dict[str, Any]]:
+def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None) -> list[Row]:
     """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
 
-    `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1.
+    `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part` is
+    where the rows of the seeds that are done are kept, and taken from by the next run of the same job on the same kind of machine.
     """
-    from esp_core import datasets, devices
-    from esp_core.condensed import load_condensed
-    from esp_core.training import Images, protocol
+    from esp_core import devices
+    from esp_core.progress import Progress
+    from esp_core.seedrows import SeedRows
 
     devices.reuse_memory()
-    device = devices.pick(spec.get("device", "auto"))
-    data = datasets.load(data_path, device, spec.get("validation"))
-    budget: dict[str, int] = {"budget": 0, "budget_used": 0}
-    if condensed_path is None:
-        train = Images(data.train.images, data.train.labels, data)
-    else:
-        condensed = load_condensed(condensed_path)
-        train = Images(condensed.images, condensed.labels, data)
-        budget = {key: condensed.metadata[key] for key in budget}
-    test = Images(data.test.images, data.test.labels, data)
-    shared = {
-        **{key: spec[key] for key in ("dataset", "ipc", "method")},
-        "network": spec["network"]["name"],
-        "epochs": spec["protocol"]["epochs"],
-        "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
-        **budget,
-        "images": len(train),
-        "spec": digest(canonical(spec)),
-        "code": code,
-        **{key: value for key, value in devices.describe(device).items() if key != "threads"},
-    }
+    exam = _Exam(spec, data_path, condensed_path, code)
+    kept = SeedRows(part, exam.identity) if part else None
+    rows = dict(kept.rows) if kept else {}
     label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
-    progress = Progress(label, spec["seeds"], unit="seeds", every=0)
-    rows = []
-    for seed in range(spec["seeds"]):
-        rows.append({**shared, "seed": seed, **_one(spec, data, train, test, protocol(spec["protocol"]), seed)})
-        progress.step(f"accuracy {rows[-1]['accuracy']} %")
-    return [{column: row[column] for column in COLUMNS} for row in rows]
+    progress = Progress(label, spec["seeds"], done=len(rows), unit="seeds", every=0)
+    for group in exam.groups([seed for seed in range(spec["seeds"]) if seed not in rows]):
+        for row in exam.sit(group):
+            rows[row["seed"]] = row
+            if kept:
+                kept.add(row)
+            progress.step(f"accuracy {row['accuracy']} %")
+    return [{column: rows[seed][column] for column in COLUMNS} for seed in range(spec["seeds"])]
 
 
-def _one(spec: dict[str, Any], data: Any, train: Any, test: Any, settings: Any, seed: int) -> dict[str, Any]:
-    """Train and test one network. Its weights and draws come from (study seed, "evaluate", seed): the same for all methods."""
-    import torch
+class _Exam:
+    """The images that networks are trained on and tested with, and what all rows share."""
 
-    from esp_core import devices, networks, seeds, training
+    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
+        from esp_core import datasets, devices
+        from esp_core.condensed import load_condensed
+        from esp_core.training import Images, protocol
 
-    names = (spec["study_seed"], "evaluate", seed)
-    channels, size, _ = data.shape
-    device = data.mean.device
-    network = networks.build(
-        **spec["network"], channels=channels, size=size, classes=len(data.classes), seed=seeds.derive(*names, "network")
-    ).to(device)
-    torch.manual_seed(seeds.derive(*names, "dropout"))  # dropout and stochastic depth draw from torch's own generator
-    start = time.monotonic()
-    losses = training.train(network, train, settings, seeds.generator(*names, "training"))
-    result = f"{training.accuracy(network, test):.4f}"
-    devices.synchronise(device)
-    return {
-        "accuracy": result,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "seconds": round(time.monotonic() - start, 2),
-        "peak_memory_bytes": devices.peak_memory(device),
-        "curve": _curve(losses),
-    }
+        self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
+        data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
+        budget: dict[str, int] = {"budget": 0, "budget_used": 0}
+        if condensed_path is None:
+            self.train = Images(data.train.images, data.train.labels, data)
+        else:
+            condensed = load_condensed(condensed_path)
+            self.train = Images(condensed.images, condensed.labels, data)
+            budget = {key: condensed.metadata[key] for key in budget}
+        self.test = Images(data.test.images, data.test.labels, data)
+        self.protocol = protocol(spec["protocol"])
+        machine = devices.describe(self.device)
+        self.shared = {
+            **{key: spec[key] for key in ("dataset", "ipc", "method")},
+            "network": spec["network"]["name"],
+            "epochs": spec["protocol"]["epochs"],
+            "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
+            **budget,
+            "images": len(self.train),
+            "spec": digest(canonical(spec)),
+            "code": code,
+            "device": machine["device"],
+            "torch": machine["torch"],
+        }
+        made_of = digest(condensed_path.read_bytes()) if condensed_path else ""
+        self.identity = digest(canonical({"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine}))
+
+    def groups(self, seeds: list[int]) -> list[list[int]]:
+        """Seeds that are trained side by side; one at a time where the network cannot be stacked."""
+        from esp_core.side_by_side import can_stack
+
+        size = self.spec.get("seeds_at_once", 1)
+        if size > 1 and seeds and not can_stack(self._network(seeds[0])):
+            print(f"{self.spec['network']['name']} draws in its forward pass: one seed at a time, not {size}", flush=True)
+            size = 1
+        return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+    def sit(self, group: list[int]) -> list[Row]:
+        """Train and test the networks of some seeds. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
+        import torch
+
+        from esp_core import devices, seeds, side_by_side, training
+
+        nets = [self._network(seed) for seed in group]
+        names = [(self.spec["study_seed"], "evaluate", seed) for seed in group]
+        generators = [seeds.generator(*name, "training") for name in names]
+        torch.manual_seed(seeds.derive(*names[0], "dropout"))  # dropout and stochastic depth draw from torch's own generator
+        start = time.monotonic()
+        if len(group) == 1:
+            curves = [training.train(nets[0], self.train, self.protocol, generators[0])]
+        else:
+            curves = side_by_side.train(nets, self.train, self.protocol, generators)
+        results = [f"{training.accuracy(network, self.test):.4f}" for network in nets]
+        devices.synchronise(self.device)
+        common = {
+            **self.shared,
+            "parameters": sum(p.numel() for p in nets[0].parameters()),
+            "seconds": round((time.monotonic() - start) / len(group), 2),
+            "peak_memory_bytes": devices.peak_memory(self.device),
+        }
+        rows = zip(group, results, curves, strict=True)
+        return [{**common, "seed": seed, "accuracy": result, "curve": _curve(losses)} for seed, result, losses in rows]
+
+    def _network(self, seed: int) -> "nn.Module":
+        from esp_core import networks, seeds
+
+        channels, size, _ = self.data.shape
+        own = seeds.derive(self.spec["study_seed"], "evaluate", seed, "network")
+        network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=own)
+        return network.to(self.device)
 
 
 def _curve(losses: list[float]) -> str:
@@ -94,15 +137,17 @@ def _curve(losses: list[float]) -> str:
     return " ".join(f"{epoch}:{losses[epoch - 1]:.4g}" for epoch in epochs)
 
 
-def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """The rows as CSV, whole or not at all."""
+def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "") -> None:
+    """`run`, going on where an interrupted one was, and its rows as CSV in `out`, whole or not at all."""
     from esp_core import files
+    from esp_core.seedrows import part_of
 
-    text = io.StringIO()
+    part, text = part_of(out), io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(run(spec, data_path, condensed_path, code, part))
     files.write(out, text.getvalue())
+    part.unlink(missing_ok=True)
 
 
 @command
@@ -114,7 +159,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")
     parser.add_argument("--code", default="", help="digest of the code that runs, recorded in every row")
     args = parser.parse_args()
-    write(run(args.spec, args.data, args.condensed, args.code), args.out)
+    finish(args.spec, args.data, args.condensed, args.out, args.code)
 
 
 if __name__ == "__main__":

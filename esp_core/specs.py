@@ -17,6 +17,7 @@ from esp_core.reporting.layouts import METHOD_TITLES, NETWORK_TITLES
 from esp_core.study import Study
 
 Spec = dict[str, Any]
+NOT_OF_THE_PROTOCOL = ("protocol", "seeds", "seeds_at_once", "full", "networks")  # keys of `evaluation`
 
 
 def _common(study: Study, dataset: str) -> Spec:
@@ -75,7 +76,7 @@ def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
 def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -> Spec:
     settings = study.evaluation(dataset)
     own = settings["networks"].get(network, {})
-    changes = {key: value for key, value in {**settings, **own}.items() if key not in ("protocol", "seeds", "full", "networks")}
+    changes = {key: value for key, value in {**settings, **own}.items() if key not in NOT_OF_THE_PROTOCOL}
     if method == FULL:
         changes |= {**settings["full"], **own.get("full", {})}
     return _split(study, dataset) | {
@@ -84,6 +85,7 @@ def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -
         "network": study.network(dataset, network),
         "protocol": methods.protocol(settings["protocol"], changes, study.flip(dataset)),
         "seeds": settings["seeds"],
+        "seeds_at_once": settings["seeds_at_once"],
         "device": study.config["device"],
     }
 

@@ -70,8 +70,7 @@ def train(network: nn.Module, images: Images, settings: Protocol, generator: tor
         order = torch.randperm(len(images), generator=generator)
         total = torch.zeros((), device=images.labels.device)
         for index in batches(order, settings.batch):
-            x, y = images.batch(index)
-            x = dsa.draw(settings.augment, len(x), generator, same_operation=True)(x)
+            x, y = augmented(images, index, settings, generator)
             loss = mixed_loss(network, x, y, settings.cutmix, generator)
             optimiser.zero()
             loss.backward()
@@ -89,10 +88,27 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     return parts
 
 
+def augmented(images: Images, index: Tensor, settings: Protocol, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The batch at `index` (b,), normalised and augmented, and its labels."""
+    x, y = images.batch(index)
+    return dsa.draw(settings.augment, len(x), generator, same_operation=True)(x), y
+
+
 def mixed_loss(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
-    """Cross-entropy, on a cut and mixed batch with probability `cutmix`: a box of a shuffled copy, area ~ U(0, 1) = Beta(1, 1)."""
+    """Cross-entropy, on a cut and mixed batch with probability `cutmix`."""
+    x, y, other, share = mix(x, y, cutmix, generator)
+    logits = network(x)
+    own = F.cross_entropy(logits, y)
+    return own if share == 1 else share * own + (1 - share) * F.cross_entropy(logits, other)
+
+
+def mix(x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
+    """CutMix with probability `cutmix`: a box of a shuffled copy is pasted, its area ~ U(0, 1) = Beta(1, 1).
+
+    Returns images, labels, the labels of what was pasted, and the share of the pixels that are an image's own, 1 where nothing was.
+    """
     if cutmix == 0 or float(torch.rand((), generator=generator)) >= cutmix:
-        return F.cross_entropy(network(x), y)
+        return x, y, y, 1.0
     kept = float(torch.rand((), generator=generator))
     other = torch.randperm(len(x), generator=generator).to(x.device)
     height, width = x.shape[2:]
@@ -101,11 +117,9 @@ def mixed_loss(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, cutmix
     (top, bottom), (left, right) = (
         (max(0, int(side * (c - half))), min(side, int(side * (c + half)))) for side, c in zip((height, width), centre, strict=True)
     )
-    x = x.clone()
-    x[:, :, top:bottom, left:right] = x[other][:, :, top:bottom, left:right]
-    share = 1 - (bottom - top) * (right - left) / (height * width)
-    logits = network(x)
-    return share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[other])
+    x, source = x.clone(), x
+    x[:, :, top:bottom, left:right] = source[other][:, :, top:bottom, left:right]
+    return x, y, y[other], 1 - (bottom - top) * (right - left) / (height * width)
 
 
 @torch.no_grad()

@@ -5,16 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from esp_core import files
 from esp_core.errors import UserError
 from esp_core.measuring import running
 from esp_core.measuring.tasks import Device, Task
-from esp_core.provenance import ROOT, canonical, digest
+from esp_core.provenance import ROOT, digest
 
 CHECKPOINT_SECONDS = 10.0  # what a distillation loses at most where a slice ends
 
@@ -93,11 +90,6 @@ def part_of(task: Task) -> Path:
     return task.output.with_name(task.output.name + ".part")
 
 
-def rows_kept(task: Task) -> int:
-    """Seeds of an interrupted evaluation that need no training."""
-    return len(_Rows(part_of(task), _identity(task)).rows) if task.kind == "evaluate" else 0
-
-
 def _prepare(task: Task) -> None:
     from esp_core import prepare
 
@@ -134,10 +126,7 @@ def _evaluate(task: Task) -> None:
     from esp_core import evaluate
 
     condensed = next((other.output for other in task.after if other.kind == "distill"), None)
-    rows = _Rows(part_of(task), _identity(task))
-    with rows.kept(evaluate):
-        evaluate.write(evaluate.run(task.spec, _data(task), condensed, task.code), task.output)
-    rows.path.unlink(missing_ok=True)
+    evaluate.finish(task.spec, _data(task), condensed, task.output, task.code)
 
 
 def _footprint(task: Task) -> None:
@@ -161,49 +150,6 @@ _STAGES: dict[str, Callable[[Task], None]] = {
 
 def _data(task: Task) -> Path:
     return next(other.output for other in task.after if other.kind == "prepare")
-
-
-def _identity(task: Task) -> str:
-    """Of an evaluation: its key, and the very set that it is of."""
-    sets = [digest(other.output.read_bytes()) for other in task.after if other.kind == "distill" and other.output.is_file()]
-    return digest(canonical([task.key, *sets]))
-
-
-class _Rows:
-    """The seeds that an evaluation has been through, one JSON line each, beside its output. Another task's, or a torn line, is dropped."""
-
-    def __init__(self, path: Path, identity: str):
-        self.path, self.identity, self.rows = path, identity, dict[int, dict[str, Any]]()
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if entry["identity"] == identity:
-                self.rows[entry["seed"]] = entry["row"]
-
-    @contextmanager
-    def kept(self, evaluate: Any) -> Iterator[None]:
-        """While it is open, the stage `evaluate` takes a seed's result from here, or puts it here."""
-        train = evaluate._one
-
-        def one(*arguments: Any) -> dict[str, Any]:
-            seed = arguments[-1]
-            if seed not in self.rows:
-                self.rows[seed] = train(*arguments)
-                self.save()
-            return self.rows[seed]
-
-        evaluate._one = one
-        try:
-            yield
-        finally:
-            evaluate._one = train
-
-    def save(self) -> None:
-        """Write the file, whole or not at all."""
-        lines = [json.dumps({"identity": self.identity, "seed": seed, "row": row}) for seed, row in self.rows.items()]
-        files.write(self.path, "\n".join(lines) + "\n")
 
 
 def _command(task: Task, results: Path, environment: dict[str, str]) -> None:

@@ -1,9 +1,11 @@
 """Five seeds give five rows, the same again when run again, and the learning curve goes with each."""
 
+import csv
+
 import pytest
 from small import NETWORK, dataset
 
-from esp_core import datasets, evaluate
+from esp_core import datasets, evaluate, training
 
 SPEC = {
     "study_seed": 0,
@@ -28,20 +30,47 @@ SPEC = {
 }
 
 
-@pytest.fixture
-def rows(monkeypatch, tmp_path):
+TIMING = {"seconds", "peak_memory_bytes"}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda *_: dataset())
+
+
+@pytest.fixture
+def rows(tmp_path):
     return [evaluate.run(SPEC, tmp_path / "data.h5", None) for _ in range(2)]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """How many networks were trained since; set `stop` and training ends with an error once there were so many."""
+
+    class Counter:
+        count, stop = 0, 99
+
+    train = training.train
+
+    def counted(*arguments):
+        if Counter.count == Counter.stop:
+            raise KeyboardInterrupt
+        Counter.count += 1
+        return train(*arguments)
+
+    monkeypatch.setattr(training, "train", counted)
+    return Counter
+
+
+def untimed(rows):
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
 
 
 def test_five_seeds_are_five_different_rows_and_the_same_when_run_again(rows):
     first, again = rows
     assert [row["seed"] for row in first] == list(range(5))
     assert len({row["curve"] for row in first}) == 5
-    timing = {"seconds", "peak_memory_bytes"}
-    assert [{k: v for k, v in row.items() if k not in timing} for row in first] == [
-        {k: v for k, v in row.items() if k not in timing} for row in again
-    ]
+    assert untimed(first) == untimed(again)
 
 
 def test_the_curve_names_the_epoch_of_each_loss(rows):
@@ -55,3 +84,36 @@ def test_a_long_curve_is_thinned_and_keeps_its_last_epoch():
     points = evaluate._curve([float(i) for i in range(1000)]).split()
     assert len(points) == evaluate.CURVE
     assert points[0] == "20:19" and points[-1] == "1000:999"
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_next_seed(trained, tmp_path):
+    out, whole = tmp_path / "rows.csv", tmp_path / "whole.csv"
+    evaluate.finish(SPEC, tmp_path / "data.h5", None, whole)
+    trained.count, trained.stop = 0, 2
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.finish(SPEC, tmp_path / "data.h5", None, out)
+    part = out.with_name("rows.csv.part")
+    assert not out.exists() and len(part.read_text().splitlines()) == 2
+    part.write_text(part.read_text() + '{"identity": "torn')
+    trained.stop = 99
+    evaluate.finish(SPEC, tmp_path / "data.h5", None, out)
+    assert trained.count == 5 and not part.exists()
+    with out.open() as one, whole.open() as other:
+        assert untimed(csv.DictReader(one)) == untimed(csv.DictReader(other))
+
+
+@pytest.mark.parametrize("change", [{"study_seed": 1}, {"network": {**NETWORK, "width": 8}}])
+def test_rows_of_another_job_are_not_taken_up(trained, tmp_path, change):
+    part = tmp_path / "part"
+    evaluate.run({**SPEC, "seeds": 2}, tmp_path / "data.h5", None, part=part)
+    evaluate.run({**SPEC, "seeds": 2, **change}, tmp_path / "data.h5", None, part=part)
+    assert trained.count == 4
+
+
+def test_seeds_side_by_side_are_the_same_networks(rows, tmp_path):
+    at_once = evaluate.run({**SPEC, "seeds_at_once": 3}, tmp_path / "data.h5", None)
+    assert [row["seed"] for row in at_once] == list(range(5))
+    for one, other in zip(rows[0], at_once, strict=True):
+        pairs = zip(one["curve"].split(), other["curve"].split(), strict=True)
+        assert all(float(a.split(":")[1]) == pytest.approx(float(b.split(":")[1]), rel=2e-3) for a, b in pairs)
+        assert other["spec"] != one["spec"]

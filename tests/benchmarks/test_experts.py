@@ -14,6 +14,4 @@ def test_the_benchmark_runs_small_and_both_sides_train_alike():
     rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines if line.startswith("| ")}
     assert rows["plain"][3] == rows["ours"][3]  # accuracy, after the same draws in the same arithmetic
     assert float(rows["ours"][1]) > 0
-    assert float(rows["ours, 51 snapshots"][1]) < 0.5
-    assert float(rows["ours, 25 snapshots"][1]) < 0.25
     assert any(line.startswith("floor at width 128: ") for line in lines)
