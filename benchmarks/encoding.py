@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50, help="epochs, and snapshots after the first")
     parser.add_argument("--width", type=int, default=128, help="channels of ConvNet-3")
     parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--precision", choices=engine.PRECISIONS, default="auto")
     arguments = parser.parse_args()
     exact, layout = trained(arguments)
     words = "real CIFAR-10 images" if folder() else "NOISE, not images: set ESP_REAL_DATA"
@@ -50,7 +51,7 @@ def trained(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], store.L
     data, recipe = cifar10(arguments.images), recipe_of(arguments)
     network = networks.build("convnet3", 3, 32, 10, width=arguments.width, seed=0)
     images = prepared(data, recipe)
-    plan = engine.plan(network, images.sample(), len(images.train) * recipe.epochs, "auto")
+    plan = engine.plan(network, images.sample(), len(images.train) * recipe.epochs, recipe.precision)
     trainer = Trainer(network, recipe, images, plan)
     snapshots = [trainer.state()[0]]
     for epoch in range(recipe.epochs):

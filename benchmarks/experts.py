@@ -1,6 +1,6 @@
 """Training experts: ours beside the reference recipe written plainly. One table, on this device, in one run.
 
-    python -m benchmarks.experts [--images 2560] [--epochs 3] [--rounds 3] [--width 128] [--quick]
+    python -m benchmarks.experts [--images 2560] [--epochs 3] [--rounds 3] [--width 128] [--precision auto] [--quick]
 
 Both train the same ConvNet-3 on the same batches with the same augmentations, one after the other in processes of their own, in turns.
 "plain" is MTT's recipe as one would write it down: a DataLoader over float32 images, eager float32, a test pass after every epoch,
@@ -61,6 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
     parser.add_argument("--width", type=int, default=128, help="channels of ConvNet-3")
     parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--precision", choices=engine.PRECISIONS, default="auto", help="of ours; auto takes bfloat16 where it is fast")
     parser.add_argument("--quick", action="store_true", help="width 16, 600 images, one epoch, one round, nothing compiled")
     parser.add_argument("--side", choices=["plain", "ours"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -102,7 +103,7 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     network.to(device)
     images = prepared(data, recipe)
     work = len(images.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS
-    chosen = engine.plan(network, images.sample(), work, "auto")
+    chosen = engine.plan(network, images.sample(), work, recipe.precision)
     trainer = Trainer(network, recipe, images, chosen)
     start = time.perf_counter()
     trainer.fast(images.prepare(images.train[: recipe.batch]), images.train_labels[: recipe.batch]).backward()  # compiles
@@ -186,7 +187,8 @@ def as_expert(runs: list[dict[str, Any]], arguments: argparse.Namespace, side: s
 
 def in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One side in a process of its own, since settings of memory and of torch are a process's."""
-    options = [f"--{key}={getattr(arguments, key)}" for key in ("images", "epochs", "width", "lr")] + ["--quick"] * arguments.quick
+    options = [f"--{key}={getattr(arguments, key)}" for key in ("images", "epochs", "width", "lr", "precision")]
+    options += ["--quick"] * arguments.quick
     command = [sys.executable, "-m", "benchmarks.experts", "--side", side, *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -195,7 +197,7 @@ def in_process(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """The paper's recipe, shortened."""
-    return Recipe(epochs=arguments.epochs, lr=arguments.lr)
+    return Recipe(epochs=arguments.epochs, lr=arguments.lr, precision=arguments.precision)
 
 
 def network_of(arguments: argparse.Namespace) -> nn.Module:

@@ -6,9 +6,10 @@ from esp_core.datasets.source import Request, Source
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def read(request: Request) -> Source:
-    """The five training files and the test file of the binary distribution."""
+def read(request: Request, *, size: int = 32) -> Source:
+    """The five training files and the test file of the binary distribution, for small studies averaged to 16 or 8 pixels."""
+    shape = cifar_binary.shape(request, size)
     found = official.opened(request)
-    train = cifar_binary.part(found.folder, [f"data_batch_{k}.bin" for k in range(1, 6)], label_bytes=1)
-    test = cifar_binary.part(found.folder, ["test_batch.bin"], label_bytes=1)
-    return Source(cifar_binary.SHAPE, CLASSES, train, test, found.origin)
+    train = cifar_binary.part(found.folder, [f"data_batch_{k}.bin" for k in range(1, 6)], label_bytes=1, size=size)
+    test = cifar_binary.part(found.folder, ["test_batch.bin"], label_bytes=1, size=size)
+    return Source(shape, CLASSES, train, test, found.origin)

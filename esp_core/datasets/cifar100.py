@@ -23,9 +23,10 @@ COARSE_CLASSES = (
 # fmt: on
 
 
-def read(request: Request) -> Source:
-    """The two files of the binary distribution; the fine label is the class, the coarse one is kept beside it."""
+def read(request: Request, *, size: int = 32) -> Source:
+    """The two files of the binary distribution; the fine label is the class, the coarse one is kept beside it. `size` as CIFAR-10's."""
+    shape = cifar_binary.shape(request, size)
     found = official.opened(request)
-    train = cifar_binary.part(found.folder, ["train.bin"], label_bytes=2)
-    test = cifar_binary.part(found.folder, ["test.bin"], label_bytes=2)
-    return Source(cifar_binary.SHAPE, CLASSES, train, test, found.origin, COARSE_CLASSES)
+    train = cifar_binary.part(found.folder, ["train.bin"], label_bytes=2, size=size)
+    test = cifar_binary.part(found.folder, ["test.bin"], label_bytes=2, size=size)
+    return Source(shape, CLASSES, train, test, found.origin, COARSE_CLASSES)

@@ -8,30 +8,50 @@ from pathlib import Path
 
 import numpy as np
 
-from esp_core.datasets.source import Chunk, Part
+from esp_core.datasets.source import Chunk, Images, Part, Request
 from esp_core.errors import UserError
 
-SHAPE = (3, 32, 32)
-PIXELS = 3 * 32 * 32
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
 CHUNK = 2_000
 
 
-def part(folder: Path, names: Sequence[str], label_bytes: int) -> Part:
-    """The records of the files `names`. The last label byte is the class; the one before it, if any, the coarse class."""
+def shape(request: Request, size: int) -> tuple[int, int, int]:
+    """(C, H, W) of images that the option `size` makes smaller. Raises UserError for another than 32, 16 and 8."""
+    if type(size) is not int or size not in (32, 16, 8):
+        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; use 32, 16 or 8")
+    return 3, size, size
+
+
+def part(folder: Path, names: Sequence[str], label_bytes: int, size: int = SIDE) -> Part:
+    """The records of the files `names`, each image averaged to `size` pixels.
+
+    The last label byte is the class; the one before it, if any, the coarse class.
+    """
     record = label_bytes + PIXELS
     paths = [folder / name for name in names]
     for path in paths:
         if path.stat().st_size % record:
             raise UserError(f"{path}: cut short, its {path.stat().st_size:,} bytes are not whole records of {record}; get it again")
     count = sum(path.stat().st_size for path in paths) // record
-    return Part(count, _chunks(paths, record), str(folder))
+    return Part(count, _chunks(paths, record, size), str(folder))
 
 
-def _chunks(paths: Sequence[Path], record: int) -> Iterator[Chunk]:
+def _chunks(paths: Sequence[Path], record: int, size: int) -> Iterator[Chunk]:
     labels = record - PIXELS
     for path in paths:
         with path.open("rb") as file:
             while len(data := np.fromfile(file, np.uint8, CHUNK * record)):
                 rows = data.reshape(-1, record)
                 coarse = rows[:, 0].astype(np.int64) if labels == 2 else None
-                yield Chunk(rows[:, labels:].reshape(-1, *SHAPE), rows[:, labels - 1].astype(np.int64), coarse)
+                images = rows[:, labels:].reshape(-1, 3, SIDE, SIDE)
+                yield Chunk(_averaged(images, size), rows[:, labels - 1].astype(np.int64), coarse)
+
+
+def _averaged(images: Images, size: int) -> Images:
+    """(n, 3, 32, 32) as (n, 3, size, size), each pixel the rounded mean of a square."""
+    if size == SIDE:
+        return images
+    side = SIDE // size
+    squares = images.reshape(-1, 3, size, side, size, side)
+    return np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)

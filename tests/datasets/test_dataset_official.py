@@ -39,6 +39,23 @@ def test_cifar100_keeps_fine_and_coarse_labels(tmp_path, prepare, listed):
     assert (len(data.classes), len(data.coarse_classes)) == (100, 20)
 
 
+@pytest.mark.parametrize("size", [16, 8])
+def test_cifar_averages_squares(tmp_path, prepare, listed, size):
+    content, images = cifar_records(np.stack([np.arange(100) % 20, np.arange(100)], 1))
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(content)
+    data = datasets.load(prepare("cifar100", listed(tmp_path, "train.bin", "test.bin"), size=size))
+    assert data.shape == (3, size, size)
+    expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images).double(), size)
+    assert (data.train.images.double() - expected).abs().max() <= 0.5
+
+
+def test_cifar_of_an_impossible_size(tmp_path, prepare, listed, line_of):
+    for size in (12, "16", 64, True):
+        line = line_of(prepare, "cifar10", listed(tmp_path), size=size)
+        assert line == f"dataset mine: options.size is {size!r}; use 32, 16 or 8"
+
+
 def test_cifar100_names_stand_in_the_official_order():
     """fine_label_names.txt and coarse_label_names.txt are sorted, and have 100 and 20 lines."""
     for names, count in ((cifar100.CLASSES, 100), (cifar100.COARSE_CLASSES, 20)):
