@@ -1,10 +1,14 @@
 """Run a study of seconds under a real SLURM on this machine, through both cluster profiles: `make slurm-test`.
 
+    python tests/cluster/run_slurm.py [--study config/demo.yaml]
+
 Installs SLURM where it is missing (as root, with apt), starts munged, slurmctld and slurmd with two stand-ins for GPUs, runs the study
 with the profile `slurm`, cancelling a job that runs, and again with the profile `cluster`, looks at what SLURM says of the jobs, and shuts
-down what it started. The packages stay. Where SLURM cannot be had it says why and ends with 0.
+down what it started. The packages stay. Where SLURM cannot be had it says why and ends with 0. With `--study` that study runs through
+the profile `slurm` instead, and its Table 1 is printed.
 """
 
+import argparse
 import csv
 import os
 import re
@@ -32,13 +36,14 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 GPUS = ("/dev/null", "/dev/zero")  # devices that SLURM counts and gives away; the study computes on the processor
 # More cores and memory than a small machine has: SLURM only counts them, and the profiles stay as they are.
 CORES, MEGABYTES = 16, 64_000
+QUICK = ("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "8")
 STUDY = {**TINY, "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}}}
 SMALLER = {**STUDY, "methods": {"dm": STUDY["methods"]["dm"]}}
 # What is submitted, by rule or group. What computes has one thread, since the machine is small.
 ON_A_GPU = ("train_experts", "distill", "evaluate")
 JOBS = {"data": 1, "train_experts": 2, "list_experts": 1, "distill": 2, "evaluate": 2, "tables": 1}
 FEWER_JOBS = {"data": 1, "distill": 1, "evaluate": 1, "tables": 1}
-THREADS = ("--set-threads", *(f"{rule}=1" for rule in ON_A_GPU))
+THREADS = ("--set-threads", *(f"{rule}=1" for rule in (*ON_A_GPU, "evaluate_full", "measure_memory")))
 
 
 class NoSlurmError(Exception):
@@ -169,7 +174,7 @@ def jobs() -> list[dict[str, str]]:
 
 def run(repository: Repository, profile: str, *arguments: str) -> None:
     """The study through a profile, as a user types it."""
-    words = ("--configfile", "config/tiny.yaml", "--workflow-profile", f"workflow/profiles/{profile}")
+    words = ("--configfile", str(repository.config_file), "--workflow-profile", f"workflow/profiles/{profile}")
     command = [sys.executable, "-m", "snakemake", *words, *THREADS, "--seconds-between-status-checks", "2", *arguments]
     done = subprocess.run(command, cwd=repository.folder, env=repository.environment, text=True, capture_output=True, check=False)
     if done.returncode:
@@ -216,28 +221,49 @@ def copy(folder: Path, study: dict) -> Repository:
     return repository
 
 
-def main() -> None:
-    start = time.monotonic()
-    try:
-        install()
-    except NoSlurmError as reason:
-        sys.exit(print(f"skipped: {reason}"))
-    installed = time.monotonic()
+def tiny() -> None:
+    """Both profiles on a study of seconds, what SLURM says of its jobs, and the same accuracies from both."""
     with slurm(), tempfile.TemporaryDirectory(prefix="study-") as name:
         print(f"{output('sinfo', '--version').strip()} is up", flush=True)
         folder = Path(name)
         one, two = copy(folder / "one", STUDY), copy(folder / "two", SMALLER)
-        quick = ("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "8")
         Thread(target=cancel_one, args=("rule_distill",), daemon=True).start()
-        run(one, "slurm", *quick)
+        run(one, "slurm", *QUICK)
         first = jobs()
         check(first, rf"Comment=(?:rule|group)_({'|'.join(JOBS)})_", JOBS, cancelled=1)
         run(two, "cluster")
         check(jobs()[len(first) :], rf"JobName=snakejob\.({'|'.join(JOBS)})[._]", FEWER_JOBS)
         means = accuracies(one)
         assert means.keys() == {"dm", "esp"} and accuracies(two) == {"dm": means["dm"]}, (means, accuracies(two))
-    seconds = time.monotonic() - start
-    print(f"both profiles ran the study and measured the same accuracy; {seconds:.0f} s, {installed - start:.0f} of them to install SLURM")
+    print("both profiles ran the study and measured the same accuracy")
+
+
+def whole(study: Path) -> None:
+    """One study through the profile `slurm`; a copy of it, so that nothing of an earlier run is there."""
+    with slurm(), tempfile.TemporaryDirectory(prefix="study-") as name:
+        repository = copy(Path(name) / "one", TINY)
+        repository.config_file = repository.folder / "config" / study.name
+        shutil.copy(study, repository.config_file)
+        run(repository, "slurm", *QUICK)
+        states = Counter(job["JobState"] for job in jobs())
+        assert states.keys() == {"COMPLETED"}, states
+        [results] = (repository.folder / "results").glob("*/tables")
+        subprocess.run([sys.executable, "-m", "esp_core.tables", "show", results.parent], cwd=repository.folder, check=True)
+    print(f"{study.name} ran through the profile slurm, {states.total()} jobs under SLURM")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--study", type=Path, help="run this one instead")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    try:
+        install()
+    except NoSlurmError as reason:
+        sys.exit(print(f"skipped: {reason}"))
+    installed = time.monotonic()
+    whole(arguments.study) if arguments.study else tiny()
+    print(f"{time.monotonic() - start:.0f} s, {installed - start:.0f} of them to install SLURM")
 
 
 if __name__ == "__main__":
