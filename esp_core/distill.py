@@ -19,7 +19,7 @@ CHECKPOINT_SECONDS = 60.0
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
     """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
-    from esp_core import datasets, devices
+    from esp_core import datasets, devices, files
     from esp_core.condensed import save_condensed
     from esp_core.distillation import Distillation
     from esp_core.trajectories.reader import Trajectories
@@ -52,7 +52,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         **devices.describe(device),
     }
     save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
-    part.path.unlink(missing_ok=True)
+    files.discard(part.path)
 
 
 def _note(outcome: Any) -> str:

@@ -147,7 +147,7 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
     writer.writeheader()
     writer.writerows(run(spec, data_path, condensed_path, code, part))
     files.write(out, text.getvalue())
-    part.unlink(missing_ok=True)
+    files.discard(part)
 
 
 @command
