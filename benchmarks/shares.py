@@ -14,11 +14,13 @@ import statistics
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from esp_core import datasets, devices
+from esp_core.datasets import Dataset
 from esp_core.distillation import Distillation
 from esp_core.objectives.walk import Outcome
 from esp_core.specs import spec
@@ -70,15 +72,24 @@ def measured(study: Study, cell: tuple[str, int], method: str, seed: int, argume
     root, device = arguments.results / study.name, devices.pick(job["device"])
     data = datasets.load(root / "data" / f"{cell[0]}.h5", device, job.get("validation"))
     experts = Trajectories(root / "experts" / cell[0] / "manifest.json", device) if job["experts"] else None
-    marks = checkpoints(Distillation(job, data, experts, device), arguments.steps)
-    found: dict[int, dict[str, float]] = {}
-    for count in arguments.steps:
+    found = gradients(job, data, experts, device, arguments.steps)
+    return {count: {kind: float(own.norm()) for kind, own in parts.items()} for count, parts in found.items()}
+
+
+def gradients(
+    job: dict[str, Any], data: Dataset, experts: Trajectories | None, device: torch.device, steps: list[int]
+) -> dict[int, dict[str, Tensor]]:
+    """By number of outer steps and objective: its gradient (n,) at all stored numbers, its weight included."""
+    marks = checkpoints(Distillation(job, data, experts, device), steps)
+    found: dict[int, dict[str, Tensor]] = {}
+    for count in steps:
         for kind, own in job["recipe"]["objectives"].items():
             recipe = {**job["recipe"], "objectives": {kind: own}, "iterations": count + 1}
             run = Distillation({**job, "recipe": recipe}, data, experts, device)
             if count:
                 run.resume(marks[count])
-            found.setdefault(count, {})[kind] = one_gradient(run)
+            run.run(lambda *_: None)
+            found.setdefault(count, {})[kind] = gradient(run)
     return found
 
 
@@ -88,7 +99,7 @@ def checkpoints(run: Distillation, steps: list[int]) -> dict[int, dict[str, Tens
 
     def mark(own: Distillation, _: Outcome) -> None:
         if own.step in steps:
-            marks[own.step] = own.checkpoint()
+            marks[own.step] = {name: tensor.clone() for name, tensor in own.checkpoint().items()}
         if own.step >= max(steps):
             raise StopIteration
 
@@ -98,10 +109,9 @@ def checkpoints(run: Distillation, steps: list[int]) -> dict[int, dict[str, Tens
     return marks
 
 
-def one_gradient(run: Distillation) -> float:
-    """Norm of the gradient of the one step that is left, over all stored numbers."""
-    run.run(lambda *_: None)
-    return float(torch.stack([t.grad.norm() for t in run.synthetic.tensors.values() if t.grad is not None]).norm())
+def gradient(run: Distillation) -> Tensor:
+    """The gradient (n,) that the last step left at all stored numbers."""
+    return torch.cat([tensor.grad.flatten() for tensor in run.synthetic.tensors.values() if tensor.grad is not None])
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ class Distillation:
         return f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']}"
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step."""
+        """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step. On a CPU they are the job's own."""
         parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.outer.checkpoint()}
         if self.teacher is not None:
             parts["teacher"] = self.teacher.checkpoint()

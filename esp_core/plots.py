@@ -31,6 +31,7 @@ MEGABYTE = 1e6
 def memory(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
     """Peak memory in MB against synthetic steps at one IPC, left, and against IPC, right, a line a method."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -39,6 +40,7 @@ def memory(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
     _curves(right, frame[frame.axis == "ipc"], "ipc", spec["titles"])
     steps = frame.loc[frame.axis == "ipc", "steps"].iloc[0]
     left.set(xlabel="synthetic steps", ylabel="peak memory of a step, MB", title=f"{dataset}, IPC {spec['at']}", yscale="log")
+    left.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=NullFormatter())
     right.set(xlabel="images per class", title=f"{dataset}, {steps} synthetic step{'s' if steps > 1 else ''}")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -287,6 +287,8 @@ def test_the_order_of_value():
         "tests on nvidia-x100",
         "benchmark experts on nvidia-x100",
         "benchmark steps on nvidia-x100",
+        "benchmark evaluation on nvidia-x100",
+        "benchmark reading on nvidia-x100",
         "footprint figure7",
     ]
     wanted += ["experts cifar10 0", "experts cifar10 1", *(f"evaluate cifar10 {ipc} esp convnet3" for ipc in (1, 10, 50))]

@@ -78,6 +78,8 @@ def _texts(out: Path) -> Iterator[str]:
         ("Correctness on the device", "agreement", "tests"),
         ("Experts", "benchmark-experts"),
         ("A step of distillation", "benchmark-steps"),
+        ("Evaluation", "benchmark-evaluation"),
+        ("Reading experts", "benchmark-reading"),
     ):
         found = [path for name in names for path in sorted((out / "texts").glob(f"{name}*.txt"))]
         yield f"## {title}" + ("" if found else f"\n\n{NOT.capitalize()}.")

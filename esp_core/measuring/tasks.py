@@ -20,10 +20,14 @@ BENCHMARKS = {
         "experts": ("benchmarks.experts", "--images 25600 --epochs 3 --rounds 3"),
         "steps": ("benchmarks.steps", "--size 32 --channels 3 --width 128 --ipc 1 --steps 10 --real-batch 256"),
         "steps-10": ("benchmarks.steps", "--size 32 --channels 3 --width 128 --ipc 10 --steps 10 --real-batch 256"),
+        "evaluation": ("benchmarks.evaluation", "--whole --epochs 5"),
+        "reading": ("benchmarks.reading", ""),
     },
     "cpu": {
         "experts": ("benchmarks.experts", "--images 2560 --epochs 2 --rounds 1"),
         "steps": ("benchmarks.steps", ""),
+        "evaluation": ("benchmarks.evaluation", ""),
+        "reading": ("benchmarks.reading", ""),
     },
 }
 SECONDS = {"agreement": 40.0, "tests": 240.0, "benchmark": 120.0, "choices": 3600.0}  # guesses, until the same kind has run
