@@ -8,6 +8,7 @@ prints their accuracy beside the card's. A card is the YAML file beside the set;
 """
 
 import argparse
+import json
 import shutil
 import time
 from pathlib import Path
@@ -77,8 +78,8 @@ def _tests(study: Study, own: Path, dataset: str, ipc: int, method: str) -> dict
             continue
         frame = runs.read(path, *row)
         found[row[3]] = {
-            "mean": round(float(frame.accuracy.mean()), 2),
-            "std": round(float(frame.accuracy.std()), 2),
+            "mean": round(float(frame.accuracy.mean()), 4),
+            "std": round(float(frame.accuracy.std()), 4),
             "n": len(frame),
             **{key: frame[key].iloc[0] for key in ("device", "torch")},
             "spec": spec(study, "evaluate", dataset, str(ipc), method, row[3]),
@@ -114,10 +115,15 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
     }
     with files.replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    files.write(target.with_suffix(".yaml"), yaml.safe_dump(card, sort_keys=False, width=140))
+    files.write(target.with_suffix(".yaml"), _yaml(card))
     save(figures.grid([figures.panel(condensed, method, title)], f"{dataset}: synthetic images"), target.with_suffix(".png"))
     target.with_suffix(".pdf").unlink()
     return target
+
+
+def _yaml(card: Card) -> str:
+    """YAML without the references that it makes of values which occur twice."""
+    return str(yaml.safe_dump(json.loads(json.dumps(card)), sort_keys=False, width=140))
 
 
 def _index(out: Path) -> str:

@@ -30,7 +30,7 @@ def test_a_set_is_tested_again_from_its_card(released):
     with (released.parent / "results/tiny/evaluated/digits/ipc-1/esp/convnet3.csv").open() as file:
         seen = [float(row["accuracy"]) for row in csv.DictReader(file)]
     told = yaml.safe_load(path.with_suffix(".yaml").read_text())["tests"]["convnet3"]
-    assert (told["n"], told["mean"], told["std"]) == (2, round(statistics.mean(seen), 2), round(statistics.stdev(seen), 2))
+    assert (told["n"], told["mean"], told["std"]) == (2, round(statistics.mean(seen), 4), round(statistics.stdev(seen), 4))
     done = command(released.parent, "test", path, "--seeds", 2, "--results", "elsewhere")
     assert done.returncode == 0, done.stderr
     value = rf"{told['mean']:.2f} ± {told['std']:.2f} % \(n = 2\)"
