@@ -1,10 +1,13 @@
 """One outer step of each method: time and peak memory against IPC and synthetic steps, ESP's exact walk beside a plain double backward.
 
     python -m benchmarks.steps [--ipc 1 10] [--steps 1 10] [--methods esp dm dsa mtt tesla] [--size 16] [--width 32] [--repeats 5]
+                               [--bfloat16] [--profile esp]
 
 Steps are those of the named recipes on images of noise; esp:plain keeps the graph of the complete set, mtt:replay is MTT's exact gradient
-by recomputing. Times are medians over `--repeats`, the ways taking turns, with all of --threads; memory is the bytes of all tensors alive
-(`esp_core.footprint`). ESP's, DM's and DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
+by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, and the last column is the cosine of its
+gradient with float32's. --profile prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are
+medians over `--repeats`, the ways taking turns; memory is the bytes of all tensors alive (`esp_core.footprint`). ESP's, DM's and DSA's step
+does not depend on the number of synthetic steps: they are measured once an IPC.
 """
 
 import argparse
@@ -15,11 +18,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from esp_core import devices, methods
 from esp_core.footprint import MICRO_BATCH, PLAIN, Bench, peak
 
-REPLAY = ":replay"
+REPLAY, LOW = ":replay", ":bfloat16"
+OPERATIONS = 15  # rows of a profile
 
 
 def main() -> None:
@@ -34,6 +40,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32, help="channels of ConvNet-3")
     parser.add_argument("--real-batch", type=int, default=32, help="real images a class, where the method compares with real images")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bfloat16", action="store_true", help="measure in bfloat16 as well")
+    parser.add_argument("--profile", metavar="METHOD", help="print where its step spends its time, and nothing else")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = devices.pick(arguments.device)
@@ -41,7 +49,10 @@ def main() -> None:
     print(f"# {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, Python {platform.python_version()}")
     print(f"# ConvNet-3 of width {arguments.width}, {arguments.classes} classes of {arguments.channels}x{arguments.size}x{arguments.size},")
     print(f"# real batch {arguments.real_batch} a class, micro-batch {MICRO_BATCH}; medians of n = {arguments.repeats}\n")
-    titles = ("method", "IPC", "synthetic steps", "images", "ms an outer step: median (min to max)", "of esp:plain", "peak MB")
+    if arguments.profile:
+        print(operations(arguments, device))
+        return
+    titles = ("method", "IPC", "synthetic steps", "images", "ms an outer step: median (min to max)", "of esp:plain", "peak MB", "cosine")
     print(f"| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
     for ipc in arguments.ipc:
         for line in rows(arguments, ipc, device):
@@ -63,7 +74,8 @@ def rows(arguments: argparse.Namespace, ipc: int, device: torch.device) -> Itera
         ratio = f"{statistics.median(own) / statistics.median(base):.2f}" if base else ""
         memory = peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6  # type: ignore[misc]
         spread = f"{1000 * statistics.median(own):.1f} ({1000 * min(own):.1f} to {1000 * max(own):.1f})"
-        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory:.1f} |"
+        cosine = f"{agreement(ways, name, count):.5f}" if name.endswith(LOW) else ""
+        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory:.1f} | {cosine} |"
 
 
 def _ways(
@@ -72,9 +84,12 @@ def _ways(
     recipe = {**methods.recipe(method, "", ipc), "real_batch": arguments.real_batch}
     network = {"name": "convnet3", "width": arguments.width, "depth": 3}
     shape = (arguments.channels, arguments.size, arguments.classes)
-    bench = Bench(_fitting(recipe, shape), network, ipc, shape, device)
+    recipe = _fitting(recipe, shape)
+    bench = Bench(recipe, network, ipc, shape, device)
     if bench.walks:
         yield (method, 1), (bench, 1, MICRO_BATCH)
+        if arguments.bfloat16:
+            yield (method + LOW, 1), (Bench({**recipe, "precision": "bfloat16"}, network, ipc, shape, device), 1, MICRO_BATCH)
         if method == "esp":
             yield (method + PLAIN, 1), (bench, 1, None)
         return
@@ -90,6 +105,27 @@ def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, A
     if recipe["parametrisation"]["kind"] != "latent" or shape[0] * shape[1] ** 2 >= 3072:
         return recipe
     return {**recipe, "parametrisation": {**recipe["parametrisation"], "decoders": 4, "width": 4}}
+
+
+def agreement(ways: dict[Any, tuple[Bench, int, int | None]], name: str, count: int) -> float:
+    """The cosine of the gradients that a way in bfloat16 and the same in float32 leave at the stored numbers."""
+    found: list[Tensor] = []
+    for way in (name, name.removesuffix(LOW)):
+        bench, steps, micro_batch = ways[way, count]
+        bench.run(steps, micro_batch)
+        found.append(torch.cat([t.grad.flatten().double() for t in bench.synthetic.tensors.values() if t.grad is not None]))
+    return float(torch.cosine_similarity(*found, dim=0))
+
+
+def operations(arguments: argparse.Namespace, device: torch.device) -> str:
+    """A table of the operations of one step of `--profile`'s method, those that take longest first, by their own time."""
+    _, (bench, steps, micro_batch) = next(_ways(arguments, arguments.profile, arguments.ipc[0], device))
+    bench.run(steps, micro_batch)
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=kinds) as seen:
+        seconds(bench, steps, micro_batch)
+    order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    return str(seen.key_averages().table(sort_by=order, row_limit=OPERATIONS, max_name_column_width=60))
 
 
 def seconds(bench: Bench, steps: int, micro_batch: int | None) -> float:

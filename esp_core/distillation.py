@@ -44,7 +44,7 @@ class Distillation:
         self.classes = len(data.classes)
         task = Task(self.classes, spec["ipc"], channels, size, data.mean.cpu(), data.std.cpu())
         fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
-        self.network = FlatNetwork(fresh(0).to(device))
+        self.network = FlatNetwork(fresh(0).to(device), self.recipe["precision"])
         self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
         self._build_objectives()
         trained = experts.snapshot(0, experts.snapshots - 1) if experts is not None else None

@@ -90,7 +90,7 @@ class Bench:
         for tensor in self.synthetic.tensors.values():
             tensor.requires_grad_()
         model = networks.build(**network, channels=channels, size=size, classes=classes, seed=0).to(device)
-        self.state = self._state(FlatNetwork(model), flatten(model))
+        self.state = self._state(FlatNetwork(model, recipe["precision"]), flatten(model))
         self.real = torch.randn(recipe["real_batch"] * classes, channels, size, size, generator=self.generator).to(device)
         self.labels = torch.arange(classes).repeat_interleave(recipe["real_batch"])
 

@@ -12,7 +12,14 @@ SGD = {"kind": "sgd", "lr_pixels": 0.5, "momentum": 0.5, "decay": "constant"}
 ADAM = {"kind": "adam", "lr_codes": 0.1, "lr_decoders": 0.01, "decay": "linear"}
 TEACHER = {"kind": "experts", "length": 2, "steps": 3, "start_max": 2, "lr": 0.1}
 LATENT = {"kind": "latent", "decoders": 2, "code_channels": 1, "width": 2, "upsamplings": 1}
-COMMON = {"real_batch": 4, "synthetic_batch": None, "augment": "color_crop_cutout", "micro_batch": None, "iterations": 7}
+COMMON = {
+    "real_batch": 4,
+    "synthetic_batch": None,
+    "augment": "color_crop_cutout",
+    "micro_batch": None,
+    "precision": "float32",
+    "iterations": 7,
+}
 
 
 def dataset(per_class=12):

@@ -287,6 +287,7 @@ def test_the_order_of_value():
         "tests on nvidia-x100",
         "benchmark experts on nvidia-x100",
         "benchmark steps on nvidia-x100",
+        "benchmark steps-profile on nvidia-x100",
         "benchmark evaluation on nvidia-x100",
         "benchmark reading on nvidia-x100",
         "footprint figure7",

@@ -15,11 +15,13 @@ from esp_core.study import Study
 STAGES = ("download", "prepare", "experts", "manifest", "distill", "evaluate", "footprint")  # of a study; the others are for Snakemake
 COMMANDS = ("agreement", "tests", "benchmark", "choices")  # kinds that run a command of their own
 TESTED = ("augment", "networks", "objectives", "parametrisations", "stages", "teachers", "trajectories")
+WHOLE = "--size 32 --channels 3 --width 128 --real-batch 256 --bfloat16"  # the paper's step
 BENCHMARKS = {
     "cuda": {
         "experts": ("benchmarks.experts", "--images 25600 --epochs 3 --rounds 3"),
-        "steps": ("benchmarks.steps", "--size 32 --channels 3 --width 128 --ipc 1 --steps 10 --real-batch 256"),
-        "steps-10": ("benchmarks.steps", "--size 32 --channels 3 --width 128 --ipc 10 --steps 10 --real-batch 256"),
+        "steps": ("benchmarks.steps", f"{WHOLE} --ipc 1 --steps 10"),
+        "steps-10": ("benchmarks.steps", f"{WHOLE} --ipc 10 --steps 10"),
+        "steps-profile": ("benchmarks.steps", f"{WHOLE} --ipc 10 --profile esp"),
         "evaluation": ("benchmarks.evaluation", "--whole --epochs 5"),
         "reading": ("benchmarks.reading", ""),
     },

@@ -8,6 +8,8 @@ from torch.func import functional_call
 
 from esp_core.errors import UserError
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 class _Heads(nn.Module):
     def __init__(self, network: nn.Module):
@@ -31,10 +33,14 @@ class _Intermediates(nn.Module):
 class FlatNetwork:
     """`network` seen as f(theta, images), theta (P,) being its parameters in their own order, flattened and joined.
 
-    Needs a network without buffers that change (no batch norm): a functional call must leave nothing behind.
+    Needs a network without buffers that change (no batch norm): a functional call must leave nothing behind. `precision` bfloat16
+    multiplies in it, under torch's autocast; theta and what comes out keep theta's type. Raises UserError for another precision.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, precision: str = "float32"):
+        if precision not in PRECISIONS:
+            raise UserError(f"precision: {precision!r}; use {' or '.join(PRECISIONS)}")
+        self._low = precision == "bfloat16"
         self._heads = _Heads(network)
         self.layout = tuple((name, tuple(p.shape)) for name, p in network.named_parameters())
         self._sizes = [math.prod(shape) for _, shape in self.layout]
@@ -46,7 +52,9 @@ class FlatNetwork:
 
     def __call__(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """(P,), (n, C, H, W) -> features (n, F) and logits (n, classes)."""
-        return functional_call(self._heads, self._named(theta), (images,))
+        with self._arithmetic(images):
+            features, logits = functional_call(self._heads, self._named(theta), (images,))
+        return features.to(theta.dtype), logits.to(theta.dtype)
 
     def intermediates(self, theta: Tensor, images: Tensor) -> list[Tensor]:
         """(P,), (n, C, H, W) -> what the network computes on its way, (n, F_k) each, the features that the classifier sees last.
@@ -59,7 +67,12 @@ class FlatNetwork:
                 f"distill_network: {type(network).__name__} has no intermediates(images), which objectives.features compares; "
                 "use convnet3, or give the network that method"
             )
-        return [stage.flatten(1) for stage in functional_call(_Intermediates(network), self._named(theta), (images,))]
+        with self._arithmetic(images):
+            stages = functional_call(_Intermediates(network), self._named(theta), (images,))
+        return [stage.flatten(1).to(theta.dtype) for stage in stages]
+
+    def _arithmetic(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._low)
 
     def _named(self, theta: Tensor) -> dict[str, Tensor]:
         return {f"network.{name}": part for (name, _), part in zip(self.layout, self.split(theta), strict=True)}

@@ -1,8 +1,26 @@
-from printed import table
+import subprocess
+import sys
+
+from printed import ROOT, table
+
+SMALL = "--ipc 1 --size 16 --width 32 --repeats 1 --real-batch 2 --classes 3 --channels 3"
 
 
 def test_the_benchmark_prints_a_row_a_way():
-    rows = table("steps", "--ipc 1 --steps 1 3 --size 16 --width 32 --repeats 1 --real-batch 2 --classes 3 --channels 3 --methods dm mtt")
+    rows = table("steps", f"{SMALL} --steps 1 3 --methods dm mtt")
     assert [(row[0], row[2]) for row in rows] == [("dm", "1"), ("mtt", "1"), ("mtt:replay", "1"), ("mtt", "3"), ("mtt:replay", "3")]
-    memory = {(row[0], row[2]): float(row[-1]) for row in rows}
+    memory = {(row[0], row[2]): float(row[6]) for row in rows}
     assert memory["mtt", "3"] > 2 * memory["mtt", "1"] and memory["mtt:replay", "3"] < 1.5 * memory["mtt:replay", "1"]
+
+
+def test_bfloat16_stands_beside_float32_with_the_cosine_of_the_gradients():
+    rows = {row[0]: row for row in table("steps", f"{SMALL} --methods dm --bfloat16")}
+    assert rows.keys() == {"dm", "dm:bfloat16"}
+    assert rows["dm"][7] == "" and 0.9 < float(rows["dm:bfloat16"][7]) < 1
+
+
+def test_a_profile_names_the_convolutions():
+    command = [sys.executable, "-m", "benchmarks.steps", *SMALL.split(), "--profile", "dm"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "aten::" in done.stdout and "convolution" in done.stdout
