@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
+from esp_core.errors import naming
+
 DAY = 86_400.0  # seconds
 
 
@@ -18,19 +20,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` on success, remove it on any failure.
 
     The temporary name keeps the suffix of `path`, since writers such as matplotlib read the format from it. What a killed process
-    left of an earlier attempt is removed.
+    left of an earlier attempt is removed. Raises UserError, naming `path`, where the disk is full, read-only or forbidden.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path)
-    handle, name = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        handle, name = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write(path: Path, content: str | bytes) -> None:

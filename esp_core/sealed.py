@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from esp_core.files import replacing
+from esp_core import files
 from esp_core.provenance import canonical
 
 DIGEST = "digest"
@@ -21,8 +21,7 @@ class DamagedError(ValueError):
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write `tensors`, on any device, and `metadata` to `path`, whole or not at all."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(here, temporary, metadata={**metadata, DIGEST: _digest(here, metadata)})
+    files.write(path, save(here, metadata={**metadata, DIGEST: _digest(here, metadata)}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from esp_core import files
 from esp_core.datasets.source import FORMAT, Chunk, Images, Part, Source, check_labels
-from esp_core.errors import UserError, naming
+from esp_core.errors import UserError
 from esp_core.progress import Progress
 from esp_core.provenance import canonical, digest
 
@@ -66,7 +66,7 @@ def write(path: Path, name: str, source: Source, provenance: Mapping[str, Any]) 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.
     """
     started = time.perf_counter()
-    with naming(path), files.replacing(path) as temporary, _created(temporary, _size(source)) as file:
+    with files.replacing(path) as temporary, _created(temporary, _size(source)) as file:
         _fill(file, name, source)
         file.attrs.update({**provenance, "seconds": time.perf_counter() - started, "peak_memory_bytes": _peak_memory()})
 

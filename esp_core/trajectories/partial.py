@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esp_core.errors import UserError
+from esp_core.errors import UserError, naming
 from esp_core.provenance import canonical
 
 
@@ -47,7 +47,8 @@ class Part:
         except BlockingIOError:
             self._file.close()
             raise UserError(f"{self.path}: another job is training this shard; wait for it or end it") from None
-        self.note = self._begin()
+        with naming(self.path):
+            self.note = self._begin()
 
     def __enter__(self) -> "Part":
         return self
@@ -70,9 +71,10 @@ class Part:
         """Add a record; it counts once all of it is written."""
         numbers = np.array([record.expert, record.epoch], "<i8").tobytes() + np.array([record.loss, record.seconds], "<f8").tobytes()
         body = numbers + np.ascontiguousarray(record.state, "<f4").tobytes()
-        self._file.seek(self._offset(self._count))
-        self._file.write(body + hashlib.sha256(body).digest())
-        self._file.flush()
+        with naming(self.path):
+            self._file.seek(self._offset(self._count))
+            self._file.write(body + hashlib.sha256(body).digest())
+            self._file.flush()
         self._count += 1
 
     def remove(self) -> None:

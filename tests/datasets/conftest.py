@@ -1,7 +1,6 @@
 """Small made-up files in the official layouts, and commands run in this process."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -64,15 +63,3 @@ def listed(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
