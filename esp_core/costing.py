@@ -172,6 +172,7 @@ _STAGES: dict[str, Callable[[Study, Device, Spec], Cost]] = {
     "evaluate": _evaluate,
     "tables": _light,
     "claims": _light,
+    "settings": _light,
     "figures": _figures,
     "plots": _plots,
     "footprint": _footprint,

@@ -30,7 +30,7 @@ STAGES = {
     "experts": ("experts", "manifest"),
     "distill": ("distill",),
     "evaluate": ("evaluate",),
-    "tables": ("tables", "claims"),
+    "tables": ("tables", "claims", "settings"),
     "figures": ("footprint", "figures", "plots"),
 }
 RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
@@ -97,6 +97,7 @@ def output(results: Path, study: Study, stage: str, *job: str) -> Path:
         "manifest": lambda name: own / "experts" / name / "manifest.json",
         "tables": lambda table: own / "tables" / f"table{table}.csv",
         "claims": lambda: own / "tables" / "claims.csv",
+        "settings": lambda: own / "tables" / "settings.yaml",
         "footprint": lambda figure: own / "figures" / f"{figure}.csv",
     }
     return places[stage](*job) if stage in places else own / "figures" / f"{job[0]}.png"

@@ -118,6 +118,10 @@ def _claims(study: Study) -> Spec:
     return asked | {"study": study.name, "rows": [list(row) for row in rows], "titles": titles}
 
 
+def _settings(study: Study) -> Spec:
+    return {"config": study.config}
+
+
 def _footprint(study: Study, figure: str) -> Spec:
     asked = study.figures[figure]
     return _common(study, asked.dataset) | {
@@ -169,6 +173,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "evaluate": _evaluate,
     "tables": _tables,
     "claims": _claims,
+    "settings": _settings,
     "footprint": _footprint,
     "figures": _figures,
     "plots": _plots,

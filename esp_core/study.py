@@ -126,6 +126,7 @@ class Study:
         yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
         yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
         yield ("claims",)
+        yield ("settings",)
 
     def _tables(self) -> dict[str, Any]:
         return self.config.get("tables") or {"1": {}, **({"2": {}} if len(self.networks) > 1 else {})}

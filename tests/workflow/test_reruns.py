@@ -9,6 +9,7 @@ DM = {f"distill digits {ipc} dm" for ipc in (1, 2)} | {f"evaluate digits {ipc} d
 ESP = {job.replace(" dm", " esp") for job in DM}
 TABLES = {"tabulate 1", "judge_claims"}
 END = TABLES | {"draw_grid grid-digits"}
+SETTINGS = {"write_settings"}  # the report's page of the config
 SHARDS = {"train_experts digits 000", "train_experts digits 001"}
 
 
@@ -29,7 +30,7 @@ def test_one_cells_setting_runs_that_cell_and_the_tables(repository):
     config = repository.config
     config["methods"]["dm"]["cells"] = {"digits/2": {"iterations": 4}}
     repository.save(config)
-    assert repository.planned() == {"distill digits 2 dm", "evaluate digits 2 dm convnet3"} | END
+    assert repository.planned() == {"distill digits 2 dm", "evaluate digits 2 dm convnet3"} | END | SETTINGS
 
 
 def test_an_edited_objective_runs_the_methods_that_use_it_and_nothing_upstream(repository):
@@ -67,14 +68,14 @@ def test_more_experts_train_new_shards_only(repository):
     config = repository.config
     config["experts"]["count"] = 3
     repository.save(config)
-    assert repository.planned() == {"train_experts digits 002", "list_experts digits"} | ESP | END
+    assert repository.planned() == {"train_experts digits 002", "list_experts digits"} | ESP | END | SETTINGS
 
 
 def test_two_values_that_change_places_are_noticed(repository):
     config = repository.config
     config["methods"]["esp"]["optimiser"] = {"lr_codes": 0.01, "lr_decoders": 0.1}
     repository.save(config)
-    assert repository.planned() == ESP | END
+    assert repository.planned() == ESP | END | SETTINGS
 
 
 def test_the_order_of_the_config_is_not_a_change(repository):
@@ -88,7 +89,7 @@ def test_the_evaluations_settings_run_the_evaluations_and_the_tables(repository)
     config = repository.config
     config["evaluation"]["epochs"] = 3
     repository.save(config)
-    assert repository.planned() == {job for job in DM | ESP if job.startswith("evaluate")} | TABLES
+    assert repository.planned() == {job for job in DM | ESP if job.startswith("evaluate")} | TABLES | SETTINGS
 
 
 def test_one_deleted_csv_runs_that_evaluation_and_the_table(repository):
@@ -106,7 +107,7 @@ def test_a_new_method_runs_alone(repository):
     config["methods"]["mine"] = {"base": "dm", "iterations": 2}
     repository.save(config)
     new = {job.replace(" dm", " mine") for job in DM}
-    assert repository.planned() == new | END - {"judge_claims"}  # the paper claims nothing of it
+    assert repository.planned() == new | END - {"judge_claims"} | SETTINGS  # the paper claims nothing of it
 
 
 def test_a_killed_run_goes_on_with_the_same_command(repository):

@@ -18,7 +18,7 @@ RULES = [
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk"))
     for part in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]
 ]
-STAGES = ("common", "download", "prepare", "experts", "distill", "evaluate", "report", "plots", "claims")
+STAGES = ("common", "download", "prepare", "experts", "distill", "evaluate", "report", "plots", "claims", "settings")
 SHAPE = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "shell")
 ON_A_DEVICE = {"train_experts", "distill", "evaluate", "evaluate_full", "measure_memory"}
 PROFILES = ROOT / "workflow" / "profiles"
@@ -77,7 +77,7 @@ def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_only_rules_of_seconds_are_grouped(name):
     profile = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
-    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - {"download", "list_experts"}
+    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - {"download", "list_experts", "write_settings"}
     assert profile["group-components"].keys() == set(profile["groups"].values())
 
 
@@ -99,12 +99,21 @@ def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
     rows = 10 + 6 * 2 + 3 * 4 + 3 * 2 + 5  # Table 1, Table 2's other networks, Table 3, the ablations of Table 4, Figure 8
     wanted = {"download": 4, "prepare": 4, "train_experts": 4 * 1000 // 25, "list_experts": 4, "distill": cells, "evaluate": rows}
     found = counts(output)
-    shown = {"tabulate": 4, "judge_claims": 1, "draw_grid": 5, "measure_memory": 1, "plot_memory": 1, "plot_batches": 1, "all": 1}
+    shown = {
+        "tabulate": 4,
+        "judge_claims": 1,
+        "write_settings": 1,
+        "draw_grid": 5,
+        "measure_memory": 1,
+        "plot_memory": 1,
+        "plot_batches": 1,
+        "all": 1,
+    }
     assert found == {**wanted, **shown, "total": sum(wanted.values()) + sum(shown.values())}
 
 
 def test_a_config_file_replaces_the_papers_and_is_not_merged_into_it(bare):
-    assert all("digits" in job or job.startswith(("tabulate", "judge_claims")) for job in bare.planned())
+    assert all("digits" in job or job.startswith(("tabulate", "judge_claims", "write_settings")) for job in bare.planned())
 
 
 def test_a_wrong_config_ends_in_one_line_and_no_traceback(tmp_path):
@@ -175,7 +184,7 @@ def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository)
     config["networks"] = ["convnet3", "mine:small"]
     repository.save(config)
     wanted = {f"evaluate digits {ipc} {method} mine:small" for ipc in (1, 2) for method in ("dm", "esp")}
-    assert repository.planned() == wanted | {"tabulate 2"}
+    assert repository.planned() == wanted | {"tabulate 2", "write_settings"}
     path = "results/tiny/evaluated/digits/ipc-1/dm/mine:small.csv"
     repository.run(path)
     assert "Nothing to be done" in repository.run(path)
@@ -187,7 +196,7 @@ def test_the_report_holds_the_tables_and_the_figures(repository):
     repository.run("--report", "results/tiny/report.html")
     report = (repository.folder / "results/tiny/report.html").read_text()
     assert "Subspace Projection" in report  # the text of workflow/report/workflow.rst
-    for name in ("tables/table1.html", "figures/grid-digits.png"):
+    for name in ("tables/table1.html", "tables/settings.html", "figures/grid-digits.png"):
         file = repository.folder / "results" / "tiny" / name
         assert f"{file.name};base64,{base64.b64encode(file.read_bytes()).decode()}" in report
 

@@ -27,6 +27,7 @@ RULES = {
     "evaluate": "evaluate",
     "tables": "tabulate",
     "claims": "judge_claims",
+    "settings": "write_settings",
     "footprint": "measure_memory",
     "figures": "draw_grid",
 }
