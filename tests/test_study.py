@@ -183,7 +183,7 @@ def test_two_values_that_change_places_are_another_spec():
 def test_one_cells_setting_changes_that_cells_spec_only():
     before, after = small(), small(methods={**SMALL["methods"], "esp": {"cells": {"digits/10": {"iterations": 3}}}})
     jobs = [job for job in before.jobs() if spec(before, *job) != spec(after, *job)]
-    assert jobs == [("distill", "digits", "10", "esp")]
+    assert jobs == [("distill", "digits", "10", "esp"), ("settings",)]
 
 
 def test_settings_of_one_dataset_lie_over_the_studys():

@@ -20,6 +20,7 @@ METHOD_TITLES = {
     "esp_proj": "Proj",
     "esp_dm": "DM on experts",
     "esp": "ESP (ours)",
+    "esp_signed": "ESP, signed",
     "full": "Full dataset",
 }
 DATASET_TITLES = {"svhn": "SVHN", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "tinyimagenet": "TinyImageNet"}
