@@ -87,7 +87,7 @@ def _measured(study: Study, args: argparse.Namespace, done: pd.DataFrame) -> pd.
         rows.append({column: row[column] for column in COLUMNS})
         files.write(args.out, pd.DataFrame(rows).to_csv(index=False, quoting=csv.QUOTE_MINIMAL))
         progress.step(f"{method} {row['accuracy']}")
-    return pd.DataFrame(rows)
+    return pd.read_csv(args.out) if missing else done
 
 
 if __name__ == "__main__":
