@@ -111,7 +111,7 @@ def _choices(out: Path) -> Iterator[str]:
     yield "## Choices"
     found = sorted(out.glob("choices-*.csv"))
     if not found:
-        yield f"{NOT.capitalize()}. What was measured on digits is in [choices.md](choices.md)."
+        yield f"{NOT.capitalize()}. What was measured on a processor is in [choices.md](choices.md)."
     for path in found:
         rows = _rows(path)
         yield f"`{path.name}`: {rows[0]['device']}, torch {rows[0]['torch']}." if rows else f"`{path.name}`: empty."
