@@ -22,7 +22,7 @@ from torch import Tensor
 from esp_core import datasets, devices
 from esp_core.datasets import Dataset
 from esp_core.distillation import Distillation
-from esp_core.objectives.walk import Outcome
+from esp_core.objectives.passes import Outcome
 from esp_core.specs import spec
 from esp_core.study import Study, load
 from esp_core.trajectories.reader import Trajectories

@@ -1,13 +1,14 @@
 """One outer step of each method: time and peak memory against IPC and synthetic steps, ESP's exact walk beside a plain double backward.
 
     python -m benchmarks.steps [--ipc 1 10] [--steps 1 10] [--methods esp dm dsa mtt tesla] [--size 16] [--width 32] [--repeats 5]
-                               [--bfloat16] [--profile esp]
+                               [--bfloat16] [--compile] [--profile esp]
 
 Steps are those of the named recipes on images of noise; esp:plain keeps the graph of the complete set, mtt:replay is MTT's exact gradient
-by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, and the last column is the cosine of its
-gradient with float32's. --profile prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are
-medians over `--repeats`, the ways taking turns; memory is the bytes of all tensors alive (`esp_core.footprint`). ESP's, DM's and DSA's step
-does not depend on the number of synthetic steps: they are measured once an IPC.
+by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, with --compile as compiled code, the
+complete set in one graph, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
+prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are medians over `--repeats`, the ways
+taking turns; memory is the bytes of all tensors alive (`esp_core.footprint`), which compiled code does not show. ESP's, DM's and DSA's
+step does not depend on the number of synthetic steps: they are measured once an IPC.
 """
 
 import argparse
@@ -23,8 +24,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from esp_core import devices, methods
 from esp_core.footprint import MICRO_BATCH, PLAIN, Bench, peak
+from esp_core.objectives import Objective
 
-REPLAY, LOW = ":replay", ":bfloat16"
+REPLAY, LOW, COMPILED = ":replay", ":bfloat16", ":compiled"
 OPERATIONS = 15  # rows of a profile
 
 
@@ -41,9 +43,11 @@ def main() -> None:
     parser.add_argument("--real-batch", type=int, default=32, help="real images a class, where the method compares with real images")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--bfloat16", action="store_true", help="measure in bfloat16 as well")
+    parser.add_argument("--compile", action="store_true", help="measure compiled code as well")
     parser.add_argument("--profile", metavar="METHOD", help="print where its step spends its time, and nothing else")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
+    devices.reuse_memory()
     device = devices.pick(arguments.device)
     machine = devices.describe(device)
     print(f"# {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, Python {platform.python_version()}")
@@ -72,10 +76,10 @@ def rows(arguments: argparse.Namespace, ipc: int, device: torch.device) -> Itera
     for (name, count), (bench, steps, micro_batch) in ways.items():
         own = times[name, count]
         ratio = f"{statistics.median(own) / statistics.median(base):.2f}" if base else ""
-        memory = peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6  # type: ignore[misc]
+        memory = "" if bench.compiled else f"{peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6:.1f}"  # type: ignore[misc]
         spread = f"{1000 * statistics.median(own):.1f} ({1000 * min(own):.1f} to {1000 * max(own):.1f})"
-        cosine = f"{agreement(ways, name, count):.5f}" if name.endswith(LOW) else ""
-        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory:.1f} | {cosine} |"
+        cosine = f"{agreement(ways, name, count):.5f}" if LOW in name or COMPILED in name else ""
+        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory} | {cosine} |"
 
 
 def _ways(
@@ -88,10 +92,15 @@ def _ways(
     bench = Bench(recipe, network, ipc, shape, device)
     if bench.walks:
         yield (method, 1), (bench, 1, MICRO_BATCH)
-        if arguments.bfloat16:
-            yield (method + LOW, 1), (Bench({**recipe, "precision": "bfloat16"}, network, ipc, shape, device), 1, MICRO_BATCH)
         if method == "esp":
             yield (method + PLAIN, 1), (bench, 1, None)
+        low = {**recipe, "precision": "bfloat16"}
+        if arguments.bfloat16:
+            yield (method + LOW, 1), (Bench(low, network, ipc, shape, device), 1, MICRO_BATCH)
+        if arguments.compile and all(o.traceable for o, _ in bench.objectives(1) if isinstance(o, Objective)):
+            yield (method + COMPILED, 1), (Bench(recipe, network, ipc, shape, device, compiled=True), 1, None)
+            if arguments.bfloat16:
+                yield (method + COMPILED + LOW, 1), (Bench(low, network, ipc, shape, device, compiled=True), 1, None)
         return
     for steps in arguments.steps:
         yield (method, steps), (bench, steps, None)
@@ -108,9 +117,9 @@ def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, A
 
 
 def agreement(ways: dict[Any, tuple[Bench, int, int | None]], name: str, count: int) -> float:
-    """The cosine of the gradients that a way in bfloat16 and the same in float32 leave at the stored numbers."""
+    """The cosine of the gradients that a way, and the same method in eager float32, leave at the stored numbers."""
     found: list[Tensor] = []
-    for way in (name, name.removesuffix(LOW)):
+    for way in (name, name.partition(":")[0]):
         bench, steps, micro_batch = ways[way, count]
         bench.run(steps, micro_batch)
         found.append(torch.cat([t.grad.flatten().double() for t in bench.synthetic.tensors.values() if t.grad is not None]))

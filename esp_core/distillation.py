@@ -15,13 +15,13 @@ from esp_core import networks, objectives, parametrisations, seeds, teachers
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset
 from esp_core.errors import UserError
-from esp_core.memory import images_that_fit
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import Lesson, Objective, State, Whole
-from esp_core.objectives.walk import Outcome, Weighted, backward, real_statistics
+from esp_core.objectives.passes import Outcome, Weighted
 from esp_core.outer import Outer
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.selection import Selector
+from esp_core.walking import Walker
 
 if TYPE_CHECKING:
     from esp_core.trajectories import Trajectories
@@ -63,9 +63,8 @@ class Distillation:
         )
         self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives or self.wholes else None
         self.outer = Outer(self.synthetic, self.recipe, self.learned)
-        self.micro_batch: int | None = self.recipe["micro_batch"]
-        self.measured = self.micro_batch is not None
-        self.real_part = self.micro_batch
+        wants = self.teacher.wants if self.teacher is not None else ()
+        self.walker = Walker(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
 
     def _build_objectives(self) -> None:
         self.objectives: list[Weighted] = []
@@ -96,15 +95,15 @@ class Distillation:
         generator = seeds.generator(*self.names, "step", self.step)
         draw = dsa.draw(self.recipe["augment"], self.classes, generator)
         state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
-        if not self.measured:
-            self._measure(state)
         images, labels, real = None, None, {}
         summed = any(w.weight and w.objective.needs_real for w in self.objectives)
         if summed or any(whole.needs_real for _, whole, _ in self.wholes):
             images, labels = self.selector.batch(self.recipe["real_batch"], generator)
-            real = self._real(images, labels, state) if summed else {}
+        self.walker.prepare(state, 0 if images is None else len(images))
+        if summed and images is not None and labels is not None:
+            real = self.walker.real(images, labels, state)
         units = self._units(generator)
-        outcome = self._backward(real, state, units)
+        outcome = self.walker.backward(real, state, units, self.outer.zero)
         lesson = Lesson(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
         for name, whole, weight in self.wholes:
             outcome = self._backward_whole(outcome, name, whole, weight, lesson)
@@ -122,41 +121,6 @@ class Distillation:
                 f"{self.title}: out of device memory in objectives.{name}; lower synthetic_batch, or see its settings in config/schema.yaml"
             ) from None
         return replace(outcome, total=outcome.total.to(value) + weight * value, values=outcome.values | {name: value})
-
-    def _measure(self, state: State) -> None:
-        """How many images may be alive at once: `micro_batch` of the synthetic set, None where all are, `real_part` of real images."""
-        fits = images_that_fit(self.synthetic, state, self.device)
-        self.micro_batch, self.measured = (None if fits >= self.synthetic.images else fits), True
-        self.real_part = fits
-
-    def _real(self, images: Tensor, labels: Tensor, state: State) -> dict[str, Tensor]:
-        while True:
-            try:
-                return real_statistics(self.objectives, images, labels, state, self.real_part)
-            except torch.OutOfMemoryError:
-                smaller = min(self.real_part or len(images), len(images)) // 2
-                if not smaller:
-                    raise UserError(f"{self.title}: out of device memory with one real image at a time; use a device with more") from None
-                print(f"out of device memory: {self.real_part} -> {smaller} real images at a time; the sums stay the same", flush=True)
-                self.real_part = smaller
-                torch.cuda.empty_cache()
-
-    def _backward(self, real: dict[str, Tensor], state: State, units: Tensor) -> Outcome:
-        while True:
-            assert self.teacher is not None
-            self.outer.zero()
-            try:
-                return backward(
-                    self.objectives, self.synthetic, real, state, units=units, micro_batch=self.micro_batch, also=self.teacher.wants
-                )
-            except torch.OutOfMemoryError:
-                images = len(units) * self.synthetic.images_per_unit
-                smaller = min(self.micro_batch or images, images) // 2
-                if smaller < self.synthetic.images_per_unit:
-                    raise UserError(f"{self.title}: out of device memory with one unit at a time; use a device with more") from None
-                print(f"out of device memory: micro-batch {self.micro_batch} -> {smaller} images; the gradient stays the same", flush=True)
-                self.micro_batch = smaller
-                torch.cuda.empty_cache()
 
     def _units(self, generator: torch.Generator) -> Tensor:
         """The synthetic units of this step: all, or a random part of `synthetic_batch` images (Figure 8)."""

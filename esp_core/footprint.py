@@ -27,7 +27,9 @@ from esp_core.augment import dsa
 from esp_core.errors import command
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import Lesson, Objective, State, Whole
-from esp_core.objectives.walk import Weighted, backward, real_statistics
+from esp_core.objectives.compiled import CompiledPasses
+from esp_core.objectives.passes import Passes, Weighted
+from esp_core.objectives.walk import backward, real_passes, real_statistics
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.progress import Progress
 from esp_core.trajectories import subspace
@@ -79,8 +81,18 @@ def peak(step: Callable[[], None]) -> int:
 class Bench:
     """A method's outer step, for `shape` (channels, size, classes), on made-up snapshots and real images of noise."""
 
-    def __init__(self, recipe: dict[str, Any], network: dict[str, Any], ipc: int, shape: tuple[int, int, int], device: torch.device):
+    def __init__(
+        self,
+        recipe: dict[str, Any],
+        network: dict[str, Any],
+        ipc: int,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        compiled: bool = False,
+    ):
         channels, size, classes = shape
+        self.compiled = compiled
+        self._passes: tuple[Passes, Passes] | None = None
         self.recipe, self.classes, self.device = recipe, classes, device
         self.generator = seeds.generator(0, "footprint", ipc)
         task = Task(classes, ipc, channels, size, torch.full((channels,), 0.5), torch.full((channels,), 0.25))
@@ -124,8 +136,10 @@ class Bench:
 
     def _walk(self, terms: list[Weighted], micro_batch: int | None) -> None:
         needed = any(t.objective.needs_real and t.weight for t in terms)
-        real = real_statistics(terms, self.real, self.labels, self.state, micro_batch) if needed else {}
-        outcome = backward(terms, self.synthetic, real, self.state, micro_batch=micro_batch)
+        kind = CompiledPasses if self.compiled else Passes
+        over_real, over_synthetic = self._passes = self._passes or (kind(real_passes(terms).terms), kind(terms))
+        real = real_statistics(terms, self.real, self.labels, self.state, micro_batch, over_real) if needed else {}
+        outcome = backward(terms, self.synthetic, real, self.state, micro_batch=micro_batch, passes=over_synthetic)
         if self.state.basis is not None and "gradient" in outcome.synthetic:
             gradient = outcome.synthetic["gradient"] / self.synthetic.images
             self.state.theta = self.state.theta - 0.1 * subspace.project(self.state.basis, gradient)

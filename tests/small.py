@@ -18,6 +18,7 @@ COMMON = {
     "augment": "color_crop_cutout",
     "micro_batch": None,
     "precision": "float32",
+    "compile": "auto",
     "iterations": 7,
 }
 

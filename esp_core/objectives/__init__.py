@@ -100,13 +100,23 @@ class Batch:
 
     def class_sum(self, values: Tensor) -> Tensor:
         """(n, d) -> (classes, d), summed over the images of each class."""
-        return torch.zeros(self.state.classes, values.shape[1], dtype=values.dtype, device=values.device).index_add(0, self.labels, values)
+        return self.one_hot.T.to(values.dtype) @ values  # unlike index_add, in the same order at every run on any device
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """(n, classes), True at each image's class."""
+        return one_hot(self.labels, self.state.classes)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """(n,) int64 -> (n, classes) bool; unlike torch's own it does not look at the labels, for which a GPU would have to be waited for."""
+    return labels[:, None] == torch.arange(classes, device=labels.device)
 
 
 def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     """Sum over images. "bce": binary cross-entropy on one-hot labels, mean over classes (Eq. 4); "ce": cross-entropy."""
     if kind == "bce":
-        target = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+        target = one_hot(labels, logits.shape[1]).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / logits.shape[1]
     if kind == "ce":
         return F.cross_entropy(logits, labels, reduction="sum")
@@ -116,11 +126,13 @@ def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 class Objective(ABC):
     """A loss on additive statistics.
 
-    `needs_real`: it compares with statistics of real images. `needs_gradient`: its statistics ask for `Batch.gradient`.
+    `needs_real`: it compares with statistics of real images. `needs_gradient`: its statistics ask for `Batch.gradient`. `traceable`: what
+    it does hangs on shapes alone, not on what the tensors hold, so that it can be compiled.
     """
 
     needs_real: bool = True
     needs_gradient: bool = False
+    traceable: bool = True
 
     @abstractmethod
     def statistics(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """`distribution`: match class means of the network's output (Eq. 8; DM, Zhao and Bilen, 2021)."""
 
+import torch
 from torch import Tensor
 
 from esp_core.errors import UserError
@@ -25,9 +26,9 @@ class Distribution(Objective):
 
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
         here = (synthetic["class_count"] > 0) & (real["class_count"] > 0)
-        ours, theirs = (s[f"class_{self.output}"][here] / s["class_count"][here, None] for s in (synthetic, real))
-        distance = (theirs - ours).square().sum(1)
-        return distance.mean() if self.reduction == "mean" else distance.sum()
+        ours, theirs = (s[f"class_{self.output}"] / s["class_count"][:, None].clamp(min=1) for s in (synthetic, real))
+        distance = torch.where(here, (theirs - ours).square().sum(1), 0.0)
+        return distance.sum() / here.sum() if self.reduction == "mean" else distance.sum()
 
 
 def build(output: str = "features", reduction: str = "mean") -> Distribution:

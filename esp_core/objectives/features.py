@@ -17,6 +17,8 @@ class Features(Objective):
     products of a real image's features with the synthetic class means. Values sum over C x F_k numbers, so they grow with both.
     """
 
+    traceable = False
+
     def __init__(self, deep: float = 1.0, shallow: float = 0.1, centre: float = 1.0, discrimination: float = 0.01):
         self.deep, self.shallow, self.centre, self.discrimination = deep, shallow, centre, discrimination
 

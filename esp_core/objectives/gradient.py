@@ -25,6 +25,8 @@ class Gradient(Objective):
     parameters but biases and norms, which have one dimension (DC's code), or "conv", the convolutions alone (IDC's code).
     """
 
+    traceable = False
+
     def __init__(self, metric: str = "cosine", layers: str = "weights"):
         if metric not in ("cosine", "mse"):
             raise UserError(f"objectives.gradient.metric: {metric!r}; use cosine or mse")

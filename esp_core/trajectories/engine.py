@@ -8,22 +8,18 @@ eager 94 to 100; with memory reused (`devices.reuse_memory`) 147 to 160; eager i
 that with Winograd convolutions 320 to 430; bfloat16 without instructions for it 8. To compile took 37 to 60 seconds.
 """
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.flop_counter import FlopCounterMode
 
+from esp_core.compiling import WORTH_COMPILING, missing_compiler, operations
 from esp_core.errors import UserError
 from esp_core.trajectories import winograd
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-WORTH_COMPILING = 2e13  # floating-point operations an expert: seven minutes of eager training, against one to compile
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,8 +51,9 @@ def plan(network: nn.Module, image: Tensor, images: int, precision: str) -> Plan
     if precision == "auto":
         precision = "bfloat16" if fast else "float32"
     notes = [f"precision {precision}: this device has {'' if fast else 'no '}instructions for bfloat16 products"]
-    work = 3 * images * _operations(network, image)  # the backward pass costs two forward passes
-    missing = _missing_compiler(device)
+    with torch.no_grad():
+        work = 3 * images * operations(lambda: network(image))  # the backward pass costs two forward passes
+    missing = missing_compiler(device)
     if work < WORTH_COMPILING:
         notes.append(f"not compiled: {work:.2g} floating-point operations an expert are too few to pay for it")
     elif missing:
@@ -108,20 +105,3 @@ def _loss(network: nn.Module, chosen: Plan, device: torch.device) -> Loss:
         return cross_entropy(logits.float(), labels)
 
     return loss
-
-
-def _operations(network: nn.Module, image: Tensor) -> int:
-    """Floating-point operations of one image's forward pass."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(image)
-    return counter.get_total_flops()
-
-
-def _missing_compiler(device: torch.device) -> str:
-    """What torch.compile lacks here; empty where it lacks nothing."""
-    if device.type == "mps":
-        return "torch.compile is not used on mps"
-    if device.type == "cuda" and find_spec("triton") is None:
-        return "triton is not installed"
-    name = os.environ.get("CXX", "g++") if device.type == "cpu" else os.environ.get("CC", "gcc")
-    return "" if shutil.which(name) else f"there is no compiler {name}"

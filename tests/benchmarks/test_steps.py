@@ -19,6 +19,12 @@ def test_bfloat16_stands_beside_float32_with_the_cosine_of_the_gradients():
     assert rows["dm"][7] == "" and 0.9 < float(rows["dm:bfloat16"][7]) < 1
 
 
+def test_compiled_code_stands_beside_eager_where_there_is_any():
+    rows = {row[0]: row for row in table("steps", f"{SMALL} --methods dm dsa --compile")}
+    assert rows.keys() == {"dm", "dm:compiled", "dsa"}
+    assert float(rows["dm:compiled"][7]) > 0.999 and rows["dm"][7] == rows["dsa"][7] == ""
+
+
 def test_a_profile_names_the_convolutions():
     command = [sys.executable, "-m", "benchmarks.steps", *SMALL.split(), "--profile", "dm"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

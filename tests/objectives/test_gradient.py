@@ -9,7 +9,8 @@ from esp_core.augment import dsa
 from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
-from esp_core.objectives.walk import Weighted, backward, real_statistics
+from esp_core.objectives.passes import Weighted
+from esp_core.objectives.walk import backward, real_statistics
 from esp_core.parametrisations import Task
 
 CLASSES, SIZE = 3, 8

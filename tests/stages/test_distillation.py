@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small import CLASSES, Experts, dataset, spec
+from small import CLASSES, SIZE, Experts, dataset, spec
 
-from esp_core import memory
+from esp_core import compiling, memory
 from esp_core.distillation import Distillation
 from esp_core.errors import UserError
 from esp_core.footprint import LiveBytes
@@ -100,7 +100,7 @@ def test_divergence_names_step_cell_and_what_to_lower():
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
-    import esp_core.distillation as module
+    import esp_core.walking as module
 
     whole = run(job("esp"))
     real, calls = module.backward, []
@@ -122,21 +122,21 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
 
 
 def test_out_of_memory_over_real_images_takes_fewer_at_a_time(monkeypatch, capsys):
-    import esp_core.distillation as module
+    import esp_core.walking as module
 
     whole = run(job("dm"))
     real = module.real_statistics
 
-    def scarce(objectives, images, labels, state, part):
+    def scarce(objectives, images, labels, state, part, passes):
         if part is None or part > 5:
             raise torch.OutOfMemoryError("stand-in for a full device")
-        return real(objectives, images, labels, state, part)
+        return real(objectives, images, labels, state, part, passes)
 
     monkeypatch.setattr(module, "real_statistics", scarce)
     made = job("dm")
     parts = run(made)
     assert "real images at a time" in capsys.readouterr().out
-    assert made.real_part <= 5
+    assert made.walker.real_part <= 5
     torch.testing.assert_close(parts["pixels"], whole["pixels"], rtol=1e-3, atol=1e-4)
 
 
@@ -151,11 +151,11 @@ def test_the_micro_batch_is_what_fits(monkeypatch):
     made = job("esp", iterations=1)
     monkeypatch.setattr(memory, "total_bytes", lambda device: 10**12)
     run(made)
-    assert made.micro_batch is None
+    assert made.walker.micro_batch is None
     monkeypatch.setattr(memory, "total_bytes", lambda device: 10**6)
     made = job("esp", iterations=1)
     run(made)
-    assert made.synthetic.images_per_unit <= made.micro_batch < made.synthetic.images
+    assert made.synthetic.images_per_unit <= made.walker.micro_batch < made.synthetic.images
 
 
 def test_synthetic_batch_limits_the_units_of_a_step():
@@ -168,3 +168,68 @@ def test_synthetic_batch_limits_the_units_of_a_step():
 def test_a_window_past_the_store_is_named():
     with pytest.raises(UserError, match="start_max 4 \\+ length 2 needs 7 snapshots an expert, the store keeps 5"):
         job("esp", teacher={**spec("esp")["recipe"]["teacher"], "start_max": 4})
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Compilation without the C++ that torch would write; what was compiled, in order."""
+    compile_for_real, made = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda f, **options: made.append(f) or compile_for_real(f, backend="aot_eager", **options))
+    return made
+
+
+def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
+    eager, made = run(job("esp", compile="never")), job("esp", compile="always")
+    saved = {}
+
+    def keep(job, outcome):
+        if job.step == 3:
+            saved.update({name: t.clone() for name, t in job.checkpoint().items()})
+
+    compiled = {name: t.detach().clone() for name, t in made.run(keep).tensors.items()}
+    assert made.walker.compiled == ["real sums", "synthetic whole"]
+    for name in eager:
+        torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-4)
+    again = job("esp", compile="always")
+    again.resume(saved)
+    resumed = run(again)
+    assert all(torch.equal(resumed[name], compiled[name]) for name in compiled)
+
+
+def test_small_work_untraceable_objectives_and_machines_without_a_compiler_stay_eager(written, monkeypatch):
+    import esp_core.walking as module
+
+    class_gradients = {"compile": "always", "objectives": {"gradient": {}}}
+    monkeypatch.setattr(module, "missing_compiler", lambda device: "there is no compiler g++")
+    run(one := job("esp", compile="always"))
+    assert one.walker.compiled == []
+    monkeypatch.setattr(module, "missing_compiler", lambda device: "")
+    for one in (job("esp"), job("dm", **class_gradients), job("esp", compile="never")):
+        run(one)
+        assert one.walker.compiled == []
+    assert written == []
+    monkeypatch.setattr(module, "WORTH_COMPILING", 1.0)
+    run(one := job("esp"))
+    assert one.walker.compiled and written
+
+
+def test_the_estimate_of_a_step_s_work_grows_with_what_it_walks():
+    def work(images, **changes):
+        made = job("esp", iterations=1, **changes)
+        found = []
+        made.walker._worth_compiling = lambda state, _: bool(found.append(made.walker._step_operations(state, images)))
+        run(made)
+        return found[0]
+
+    first, second, third = work(0), work(100), work(200)
+    assert first > 0 and third - second == pytest.approx(second - first, rel=1e-9)
+    network = job("esp").network
+    theta = torch.randn(network.parameters)
+    forward = compiling.operations(lambda: network(theta, torch.randn(1, 1, SIZE, SIZE)))
+    assert 1 <= (second - first) / 100 / forward < 1.02, "real images are walked forward only; their class sums cost a little"
+    assert work(0, synthetic_batch=8) < first
+
+
+def test_an_unknown_way_to_compile_is_refused():
+    with pytest.raises(UserError, match="compile: 'maybe'; use auto, always, never"):
+        job("esp", compile="maybe")

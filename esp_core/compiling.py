@@ -1,0 +1,28 @@
+"""Whether code is worth compiling here: what it computes, and what the machine has to compile with."""
+
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+WORTH_COMPILING = 2e13  # floating-point operations in all: minutes of eager work on a core, against less than one to compile
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Floating-point operations of `work`, products alone, which is run once."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def missing_compiler(device: torch.device) -> str:
+    """What torch.compile lacks here; empty where it lacks nothing."""
+    if device.type == "mps":
+        return "torch.compile is not used on mps"
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "triton is not installed"
+    name = os.environ.get("CXX", "g++") if device.type == "cpu" else os.environ.get("CC", "gcc")
+    return "" if shutil.which(name) else f"there is no compiler {name}"

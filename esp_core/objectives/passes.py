@@ -1,0 +1,96 @@
+"""What a walk asks of the teaching network for one micro-batch: sums over its images, and the way back from a loss on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esp_core.objectives import Batch, Objective, State, Statistics
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """An objective and its weight in the outer loss (Eq. 9)."""
+
+    name: str
+    objective: Objective
+    weight: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The weighted loss, each objective's own value, and the synthetic sums."""
+
+    total: Tensor
+    values: dict[str, Tensor]
+    synthetic: dict[str, Tensor]
+
+    def detached(self) -> Outcome:
+        """The same without a graph."""
+        values, synthetic = ({name: t.detach() for name, t in d.items()} for d in (self.values, self.synthetic))
+        return Outcome(self.total.detach(), values, synthetic)
+
+
+class Passes:
+    """The passes for `terms`, and for the statistics of `also`, objectives whose loss is not asked for.
+
+    They take a batch whose images (n, C, H, W) are augmented, and nothing that they return has a graph.
+    """
+
+    def __init__(self, terms: Sequence[Weighted], also: Sequence[Objective] = ()):
+        self.terms = [term for term in terms if term.weight]
+        self.also = list(also)
+        self.traces = any(o.needs_gradient for o in self.objectives)
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """All whose statistics are wanted."""
+        return [*(term.objective for term in self.terms), *self.also]
+
+    def forget(self) -> None:
+        """The number of images a batch has changed; nothing here hangs on it."""
+
+    def batch(self, state: State, images: Tensor, labels: Tensor) -> Batch:
+        """Images (n, C, H, W), normalised, under the augmentation of `state`, with labels (n,) on the CPU."""
+        return Batch(state, images, labels, trace=self.traces, graph=False)
+
+    def sums(self, batch: Batch) -> dict[str, Tensor]:
+        """Every objective's statistics."""
+        with torch.no_grad():
+            return {name: value.detach() for name, value in _statistics(self.objectives, batch).items()}
+
+    def back(self, batch: Batch, cotangents: Mapping[str, Tensor]) -> Tensor:
+        """The gradient of <statistics, cotangents> at the images of `batch`, (n, C, H, W)."""
+        batch.graph = True
+        with torch.enable_grad():
+            sums = _statistics([term.objective for term in self.terms], batch)
+            total = torch.stack([(sums[name] * cotangent).sum() for name, cotangent in cotangents.items()]).sum()
+            return torch.autograd.grad(total, batch.images)[0]
+
+    def whole(self, batch: Batch, real: Statistics) -> tuple[Outcome, Tensor]:
+        """For a batch that is the complete set: the loss, and its gradient at the images, from one graph."""
+        batch.graph = True
+        with torch.enable_grad():
+            sums = _statistics([term.objective for term in self.terms], batch)
+            outcome = self.evaluate(sums, real, batch.state)
+            batch.graph = False
+            more = _statistics(self.also, batch)
+            gradient = torch.autograd.grad(outcome.total, batch.images)[0]
+        return Outcome(outcome.total, outcome.values, more | sums).detached(), gradient
+
+    def evaluate(self, synthetic: Statistics, real: Statistics, state: State) -> Outcome:
+        """The loss on the sums of all synthetic and all real images."""
+        values = {term.name: term.objective.loss(synthetic, real, state) for term in self.terms}
+        total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
+        return Outcome(total, values, dict(synthetic))
+
+
+def _statistics(objectives: Sequence[Objective], batch: Batch) -> dict[str, Tensor]:
+    sums: dict[str, Tensor] = {}
+    for objective in objectives:
+        for name, value in objective.statistics(batch).items():
+            sums.setdefault(name, value)
+    return sums | {"class_count": batch.one_hot.sum(0)}
