@@ -66,20 +66,34 @@ def main() -> None:
 def rows(arguments: argparse.Namespace, ipc: int, device: torch.device) -> Iterator[str]:
     """A line a way at one IPC."""
     ways = {name: way for method in arguments.methods for name, way in _ways(arguments, method, ipc, device)}
-    times: dict[Any, list[float]] = {name: [] for name in ways}
-    for repeat in range(arguments.repeats + 1):
-        for name, (bench, steps, micro_batch) in ways.items():
-            spent = seconds(bench, steps, micro_batch)
-            if repeat:  # the first warms up
-                times[name].append(spent)
+    times = _times(ways, arguments.repeats)
     base = times.get(("esp" + PLAIN, 1))
     for (name, count), (bench, steps, micro_batch) in ways.items():
+        if (name, count) not in times:
+            yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | out of memory |  |  |  |"
+            continue
         own = times[name, count]
         ratio = f"{statistics.median(own) / statistics.median(base):.2f}" if base else ""
         memory = "" if bench.compiled else f"{peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6:.1f}"  # type: ignore[misc]
         spread = f"{1000 * statistics.median(own):.1f} ({1000 * min(own):.1f} to {1000 * max(own):.1f})"
         cosine = f"{agreement(ways, name, count):.5f}" if LOW in name or COMPILED in name else ""
         yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory} | {cosine} |"
+
+
+def _times(ways: dict[Any, tuple[Bench, int, int | None]], repeats: int) -> dict[Any, list[float]]:
+    """Seconds of each way that the device's memory holds, the ways taking turns; a first turn warms up."""
+    times: dict[Any, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name in list(times):
+            try:
+                spent = seconds(*ways[name])
+            except torch.OutOfMemoryError:
+                del times[name]
+                torch.cuda.empty_cache()
+                continue
+            if repeat:
+                times[name].append(spent)
+    return times
 
 
 def _ways(

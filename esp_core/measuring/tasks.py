@@ -15,7 +15,7 @@ from esp_core.study import Study
 STAGES = ("download", "prepare", "experts", "manifest", "distill", "evaluate", "footprint")  # of a study; the others are for Snakemake
 COMMANDS = ("agreement", "tests", "benchmark", "choices")  # kinds that run a command of their own
 TESTED = ("augment", "networks", "objectives", "parametrisations", "stages", "teachers", "trajectories")
-WHOLE = "--size 32 --channels 3 --width 128 --real-batch 256 --bfloat16"  # the paper's step
+WHOLE = "--size 32 --channels 3 --width 128 --real-batch 256 --bfloat16 --compile"  # the paper's step
 BENCHMARKS = {
     "cuda": {
         "experts": ("benchmarks.experts", "--images 25600 --epochs 3 --rounds 3"),

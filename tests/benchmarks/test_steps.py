@@ -1,7 +1,10 @@
 import subprocess
 import sys
 
+import torch
 from printed import ROOT, table
+
+from benchmarks import steps
 
 SMALL = "--ipc 1 --size 16 --width 32 --repeats 1 --real-batch 2 --classes 3 --channels 3"
 
@@ -23,6 +26,19 @@ def test_compiled_code_stands_beside_eager_where_there_is_any():
     rows = {row[0]: row for row in table("steps", f"{SMALL} --methods dm dsa --compile")}
     assert rows.keys() == {"dm", "dm:compiled", "dsa"}
     assert float(rows["dm:compiled"][7]) > 0.999 and rows["dm"][7] == rows["dsa"][7] == ""
+
+
+def test_a_way_that_the_device_cannot_hold_is_a_row_that_says_so(monkeypatch, capsys):
+    def scarce(bench, steps, micro_batch):
+        if micro_batch is None:
+            raise torch.OutOfMemoryError("stand-in for a full device")
+        return 0.001
+
+    monkeypatch.setattr(steps, "seconds", scarce)
+    monkeypatch.setattr(sys, "argv", ["steps", *SMALL.split(), "--methods", "esp"])
+    steps.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| esp")]
+    assert [(row[0], row[4]) for row in rows] == [("| esp", "1.0 (1.0 to 1.0)"), ("| esp:plain", "out of memory")]
 
 
 def test_a_profile_names_the_convolutions():
