@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -57,15 +58,26 @@ class Walker:
         if self.micro_batch is None:
             fits = images_that_fit(self.synthetic, state, self.device)
             self.micro_batch, self.real_part = (None if fits >= self.synthetic.images else fits), fits
-        if self.over_synthetic.objectives and self._worth_compiling(state, images):
+        if self.over_synthetic.objectives and self._compiles(state, images):
             self.over_real, self.over_synthetic = CompiledPasses(self.over_real.terms), CompiledPasses(self.terms, self.also)
 
-    def _worth_compiling(self, state: State, images: int) -> bool:
-        traceable = all(o.traceable for o in self.over_synthetic.objectives)
-        if self.recipe["compile"] == "never" or not traceable or missing_compiler(self.device):
-            return False
+    def _compiles(self, state: State, images: int) -> bool:
+        wanted, obstacle = self.recipe["compile"], self._obstacle()
+        if wanted == "always" and obstacle:
+            raise UserError(f"{self.title}: compile: always, but {obstacle}; use auto")
+        if wanted != "auto":
+            return bool(wanted == "always")
         least = WORTH_COMPILING * (CUDA_IS_FASTER if self.device.type == "cuda" else 1)
-        return self.recipe["compile"] == "always" or self.recipe["iterations"] * self._step_operations(state, images) >= least
+        if self.recipe["iterations"] * self._step_operations(state, images) < least:
+            return False
+        if obstacle:
+            print(f"not compiled: {obstacle}", file=sys.stderr, flush=True)
+        return not obstacle
+
+    def _obstacle(self) -> str:
+        """What keeps the passes from being compiled; empty where nothing does."""
+        fixed = [term.name for term in self.over_synthetic.terms if not term.objective.traceable]
+        return f"objectives.{fixed[0]} is not traceable" if fixed else missing_compiler(self.device)
 
     def _step_operations(self, state: State, images: int) -> float:
         """Floating-point operations of a step that walks `images` real images, counted on the images of one synthetic unit."""

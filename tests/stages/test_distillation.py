@@ -196,28 +196,38 @@ def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
     assert all(torch.equal(resumed[name], compiled[name]) for name in compiled)
 
 
-def test_small_work_untraceable_objectives_and_machines_without_a_compiler_stay_eager(written, monkeypatch):
+def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, monkeypatch, capsys):
     import esp_core.walking as module
 
-    class_gradients = {"compile": "always", "objectives": {"gradient": {}}}
-    monkeypatch.setattr(module, "missing_compiler", lambda device: "there is no compiler g++")
-    run(one := job("esp", compile="always"))
-    assert one.walker.compiled == []
+    def compiled(made):
+        run(made)
+        return made.walker.compiled
+
+    gradients = {"objectives": {"gradient": {}}}
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
-    for one in (job("esp"), job("dm", **class_gradients), job("esp", compile="never")):
-        run(one)
-        assert one.walker.compiled == []
-    assert written == []
+    assert compiled(job("esp")) == [], "the work is not worth it"
+    assert not capsys.readouterr().err
     monkeypatch.setattr(module, "WORTH_COMPILING", 1.0)
-    run(one := job("esp"))
-    assert one.walker.compiled and written
+    assert compiled(job("esp", compile="never")) == []
+    assert compiled(job("dm", **gradients)) == []
+    assert capsys.readouterr().err == "not compiled: objectives.gradient is not traceable\n"
+    with pytest.raises(UserError, match="small ipc 2 dm: compile: always, but objectives.gradient is not traceable; use auto"):
+        run(job("dm", compile="always", **gradients))
+    monkeypatch.setattr(module, "missing_compiler", lambda device: "there is no compiler g++")
+    assert compiled(job("esp")) == []
+    assert capsys.readouterr().err == "not compiled: there is no compiler g++\n"
+    with pytest.raises(UserError, match="compile: always, but there is no compiler g"):
+        run(job("esp", compile="always"))
+    assert written == []
+    monkeypatch.setattr(module, "missing_compiler", lambda device: "")
+    assert compiled(job("esp")) == ["real sums", "synthetic whole"] and written
 
 
 def test_the_estimate_of_a_step_s_work_grows_with_what_it_walks():
     def work(images, **changes):
         made = job("esp", iterations=1, **changes)
         found = []
-        made.walker._worth_compiling = lambda state, _: bool(found.append(made.walker._step_operations(state, images)))
+        made.walker._compiles = lambda state, _: bool(found.append(made.walker._step_operations(state, images)))
         run(made)
         return found[0]
 
