@@ -11,6 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 WORTH_COMPILING = 2e13  # floating-point operations in all: minutes of eager work on a core, against less than one to compile
 
 
+def compile_in_own_threads() -> None:
+    """Before the first compilation: as many compilers at once as the job has threads, where torch starts one for each core."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
+
+
 def operations(work: Callable[[], object]) -> int:
     """Floating-point operations of `work`, products alone, which is run once."""
     with FlopCounterMode(display=False) as counter:

@@ -19,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
 from esp_core.augment.dsa import Chain
+from esp_core.compiling import compile_in_own_threads
 from esp_core.objectives import Batch, Objective, State, Statistics
 from esp_core.objectives.passes import Outcome, Passes, Weighted
 
@@ -38,6 +39,7 @@ class CompiledPasses(Passes):
 
     def __init__(self, terms: Sequence[Weighted], also: Sequence[Objective] = ()):
         super().__init__(terms, also)
+        compile_in_own_threads()
         self._made: dict[str, tuple[int, Pure | None]] = {}
 
     @property

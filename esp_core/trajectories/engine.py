@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from esp_core.compiling import WORTH_COMPILING, missing_compiler, operations
+from esp_core.compiling import WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
 from esp_core.errors import UserError
 from esp_core.trajectories import winograd
 
@@ -82,6 +82,7 @@ def losses(network: nn.Module, chosen: Plan, device: torch.device) -> tuple[Loss
     any_batch = _loss(network, chosen, device)
     if not chosen.compiled:
         return any_batch, any_batch
+    compile_in_own_threads()
     fast = winograd.replace_convolutions(network) if chosen.winograd else network
     # A shape compiled for itself: an odd last batch would make all sizes symbols, and the code slow.
     return torch.compile(_loss(fast, chosen, device), dynamic=False), any_batch

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +86,13 @@ def test_a_compiled_step_gives_the_eager_loss_and_gradient(monkeypatch):
     weights = list(network.parameters())
     ours, theirs = (torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, weights)]) for loss in (a, b))
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("wish", [None, "7"])
+def test_a_job_compiles_in_its_own_threads_unless_told_otherwise(wish):
+    code = "import torch; torch.set_num_threads(3); from esp_core.compiling import compile_in_own_threads as own; own(); "
+    code += "import torch._inductor.config as c; print(c.compile_threads)"
+    environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_COMPILE_THREADS"}
+    environment |= {"TORCHINDUCTOR_COMPILE_THREADS": wish} if wish else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == (wish or "3")
