@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -221,3 +222,17 @@ def test_a_lock_is_left_alone_while_something_runs(repository):
     assert refused.returncode == 1 and f"(process {running.pid})" in refused.stderr and lock.exists()
     assert unlock(repository).returncode == 0
     assert not lock.exists()
+
+
+def test_snakemake_runs_its_own_python_where_no_environment_is_activated(bare, tmp_path):
+    copy = type(bare)(shutil.copytree(bare.folder, tmp_path / "repository"))
+    other = tmp_path / "bin" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho the wrong python >&2\nexit 1\n")
+    other.chmod(0o755)
+    path = f"{other.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        copy.command("results/tiny/data/digits.h5"), cwd=copy.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (copy.folder / "results/tiny/data/digits.h5").is_file()
