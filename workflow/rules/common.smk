@@ -7,9 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 # A job's `python` is the one that runs Snakemake, also where nobody activated its environment.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 from esp_core.datasets.catalogue import is_official
 from esp_core.errors import UserError
