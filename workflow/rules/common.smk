@@ -6,8 +6,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
-# A job's `python` is the one that runs Snakemake, also where nobody activated its environment.
-os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+# A job's `python` is the one that runs Snakemake, also where nobody activated its environment. Not by
+# shell.prefix, which would come after a rule's conda environment.
+FOLDERS = [str(Path(sys.executable).parent), *os.get_exec_path()]
+os.environ.update(PATH=os.pathsep.join(FOLDERS))
 
 from esp_core.datasets.catalogue import is_official
 from esp_core.errors import UserError
