@@ -110,7 +110,7 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
         "made": {
             "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
             **{key: made[key] for key in ("device", "torch", "seconds", "peak_memory_bytes", "code")},
-            "compiled": made.get("compiled", []),  # not in sets of before
+            "compiled": made.get("compiled", []),  # older sets do not say
         },
         "tests": tests,
     }

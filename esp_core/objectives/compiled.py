@@ -27,7 +27,6 @@ AGREE = 0.05  # of the norm: how far compiled code may be from eager; bfloat16 a
 NO_AUGMENTATION = Chain(())
 IN_STATE = ("theta", "basis", "direction", "target", "ensemble")  # the tensors of a `State`, in its order
 
-
 Pure = Callable[[dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]], Any]  # state, images, labels, what else is given
 
 

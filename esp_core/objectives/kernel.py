@@ -7,12 +7,11 @@ so what is learned is images only, and the set is tested like every other, by tr
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
-from esp_core.objectives import Lesson, State, Whole
+from esp_core.objectives import Lesson, State, Whole, one_hot
 
 PART = 256  # images alive at once; the gradient is the same for every value
 
@@ -69,7 +68,7 @@ def regression(synthetic: Tensor, labels: Tensor, real: Tensor, real_labels: Ten
 
 
 def _centred(labels: Tensor, classes: int, like: Tensor) -> Tensor:
-    return F.one_hot(labels, classes).to(like) - 1 / classes
+    return one_hot(labels, classes).to(like) - 1 / classes
 
 
 def _double(values: Tensor) -> Tensor:
