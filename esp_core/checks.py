@@ -42,6 +42,19 @@ def mistakes(study: "Study") -> Iterator[str]:
     yield from _tables(study)
 
 
+def untrained(study: "Study") -> Iterator[str]:
+    """Snapshots of experts that `study` asks for and that no expert is trained to, or none is kept of."""
+    for name in study.datasets:
+        experts = study.experts(name)
+        if experts["keep"] > experts["epochs"] + 1:
+            yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
+    for dataset, ipc, method in study.condensed():
+        changed = (study.methods[method].get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
+        cell = f".cells.{dataset}/{ipc}" if "teacher" in changed else ""
+        for line in _window(study.recipe(dataset, ipc, method)["teacher"], study.experts(dataset)):
+            yield f"methods.{method}{cell}.{line}"
+
+
 def unshown(study: "Study") -> Iterator[str]:
     """Datasets, methods and networks that no table or figure of `study` shows, and that would thus be left out without a word."""
     shown = study.tables.values()
@@ -68,9 +81,8 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         yield from (
             f"{key}.ipc: {ipc} is more than a class has; allowed: at most {most} for {kind}" for ipc in settings["ipc"] if ipc > most
         )
-    experts = study.experts(name)
-    if experts["keep"] > experts["epochs"] + 1:
-        yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
+    if settings["normalisation"] == "published" and not (entry and entry.std):
+        yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
 
 
 def _settings(key: str, given: Mapping[str, Any], known: tuple[str, ...] | None) -> Iterator[str]:
@@ -116,11 +128,11 @@ def _method(study: "Study", name: str) -> Iterator[str]:
             yield str(error)
             return
         changed = (own.get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
-        for line in _recipe(recipe, study.experts(dataset)):
+        for line in _recipe(recipe):
             yield f"{key}.cells.{dataset}/{ipc}.{line}" if line.split(".")[0].split(":")[0] in changed else f"{key}.{line}"
 
 
-def _recipe(recipe: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[str]:
+def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a complete recipe, each line beginning with the key inside it."""
     if "iterations" not in recipe:
         yield "iterations: missing; give the number of outer steps"
@@ -136,7 +148,6 @@ def _recipe(recipe: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[s
         yield "objectives: missing; give at least one, or iterations 0"
     if recipe["objectives"]:
         yield from _rates(recipe)
-    yield from _window(recipe["teacher"], experts)
 
 
 def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ FORMAT = "esp-condensed-1"
 class Condensed:
     """A condensed set, decoded.
 
-    `images` (n, C, H, W) float32 in [0, 1], `labels` (n,) int64, `classes` their names; `normalise(images)` is what a
+    `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were
+    trained: those of a method that does not clamp may lie outside it. `labels` (n,) int64, `classes` their names; `normalise(images)` is what a
     network trained on the set expects of its input, test images included; `metadata` says how the set was made.
     """
 
@@ -61,7 +62,7 @@ def load_condensed(path: str | Path) -> Condensed:
     units = torch.arange(synthetic.units)
     with torch.no_grad():
         decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
-        images = synthetic.task.denormalise(decoded).clamp_(0, 1)
+        images = synthetic.task.denormalise(decoded)
     return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
 
 

@@ -77,7 +77,7 @@ def _distill(study: Study, on: Device, job: Spec) -> Cost:
     data, recipe = shape(study, job["dataset"]), job["recipe"]
     net = network(job["network"], data.channels, data.size, data.classes)
     images = synthetic_images(recipe["parametrisation"], job["ipc"], data)
-    batch = min(recipe["synthetic_batch"] or images, images)
+    batch = min(recipe["synthetic_batch"] or images, (recipe["synthetic_per_class"] or images) * data.classes, images)
     seconds = on.values["start"]
     if recipe["iterations"] and recipe["objectives"]:
         seconds += on.values["first"] + recipe["iterations"] * _outer_step(on, net, data, recipe, batch)

@@ -123,12 +123,17 @@ class Distillation:
         return replace(outcome, total=outcome.total.to(value) + weight * value, values=outcome.values | {name: value})
 
     def _units(self, generator: torch.Generator) -> Tensor:
-        """The synthetic units of this step: all, or a random part of `synthetic_batch` images (Figure 8)."""
-        wanted = self.recipe["synthetic_batch"]
-        if wanted is None or wanted >= self.synthetic.images:
-            return torch.arange(self.synthetic.units)
-        count = max(1, wanted // self.synthetic.images_per_unit)
-        return torch.randperm(self.synthetic.units, generator=generator)[:count].sort().values
+        """The synthetic units of this step: all, or at random so many of each class (IDC), or `synthetic_batch` images (Figure 8)."""
+
+        def some(units: Tensor, images: int | None) -> Tensor:
+            if images is None or images >= len(units) * self.synthetic.images_per_unit:
+                return units
+            count = max(1, images // self.synthetic.images_per_unit)
+            return units[torch.randperm(len(units), generator=generator)[:count].sort().values]
+
+        own = [(self.synthetic.unit_labels == label).nonzero().squeeze(1) for label in range(self.classes)]
+        units = torch.cat([some(members, self.recipe["synthetic_per_class"]) for members in own])
+        return some(units, self.recipe["synthetic_batch"])
 
     def _refuse_divergence(self, outcome: Outcome) -> None:
         if not math.isfinite(float(outcome.total)):

@@ -14,10 +14,10 @@ def export(path: Path, folder: Path, form: str) -> str:
     """Write the condensed set at `path` into `folder`; returns one line that says what lies there.
 
     "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, "npz" is folder/<name>.npz with
-    images uint8 (n, H, W, C) and labels int64 (n,). Eight bits a channel: finer than the stored numbers it is not.
+    images uint8 (n, H, W, C) and labels int64 (n,). Eight bits a channel, values outside [0, 1] as the nearest that can be shown.
     """
     data = load_condensed(path)
-    pixels = (data.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = (data.images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     if form == "npz":
         target = folder / f"{path.stem}.npz"
         with replacing(target) as temporary, temporary.open("wb") as file:

@@ -66,7 +66,7 @@ class Panel:
 
 def panel(condensed: "Condensed", method: str, title: str, most: int = 10) -> Panel:
     """Up to `most` images of every class, evenly spaced over those that the set decodes to, enlarged without smoothing."""
-    images = condensed.images.numpy()
+    images = condensed.images.clamp(0, 1).numpy()
     places = [np.flatnonzero(condensed.labels.numpy() == label) for label in range(len(condensed.classes))]
     stacks = -(-len(places) // TALLEST)
     columns = min(most, max(2, WIDEST // stacks), max(map(len, places)))

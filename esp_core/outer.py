@@ -56,7 +56,7 @@ class Outer:
     def step(self, index: int) -> None:
         """Outer step `index` (from 0), at the rate that the decay gives it, then bring the tensors back to what may be stored."""
         self.optimiser.step([rate * self._factor(index) for rate in self.rates])
-        self.synthetic.restrict()
+        self.synthetic.restrict(index + 1)
 
     def _factor(self, index: int) -> float:
         if self.decay == "linear":

@@ -35,7 +35,7 @@ def prepare(spec: dict[str, Any], out: Path, files: Path | None = None) -> None:
         "code": source_digest("esp_core.prepare", module.__name__),
         "versions": canonical(_versions()),
     }
-    store.write(out, spec["dataset"], source, provenance)
+    store.write(out, spec["dataset"], source, provenance, spec.get("normalisation"))
 
 
 def _module(dataset: str, kind: str) -> ModuleType:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from esp_core import methods, schema
+from esp_core.datasets import catalogue
 from esp_core.errors import UserError
 from esp_core.methods import FULL
 from esp_core.provenance import module_file, source_digest
@@ -37,7 +38,11 @@ def _download(study: Study, dataset: str) -> Spec:
 
 def _prepare(study: Study, dataset: str) -> Spec:
     settings = study.datasets[dataset]
-    return _common(study, dataset) | {"kind": settings["kind"], "options": settings["options"]}
+    job = {"kind": settings["kind"], "options": settings["options"]}
+    if settings["normalisation"] == "published":
+        entry = catalogue.ENTRIES[settings["kind"]]
+        job["normalisation"] = {"mean": list(entry.mean), "std": list(entry.std)}
+    return _common(study, dataset) | job
 
 
 def _trajectories(study: Study, dataset: str) -> Spec:

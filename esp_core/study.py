@@ -53,6 +53,10 @@ class Study:
         checks.refuse(shown.mistakes(self))
         self.figures = shown.figures(self)
         checks.refuse(checks.unshown(self))
+        self._epochs_read = dict.fromkeys(self.datasets, 0)
+        for dataset, ipc, method in self.condensed():
+            self._epochs_read[dataset] = max(self._epochs_read[dataset], methods.last_epoch(self.recipe(dataset, ipc, method)))
+        checks.refuse(checks.untrained(self))
 
     # What holds for a dataset.
 
@@ -63,8 +67,10 @@ class Study:
         return bool(settings.get("flip", known.flip if known else True))
 
     def experts(self, dataset: str) -> dict[str, Any]:
-        """The section `experts` as it holds for `dataset`."""
+        """The section `experts` as it holds for `dataset`; left out, `epochs` is the last that a condensed set reads."""
         settings = schema.filled({**self.config["experts"], **self.datasets[dataset].get("experts", {})}, "experts")
+        if "epochs" not in settings:
+            settings["epochs"] = max(self._epochs_read[dataset] or methods.EXPERT_EPOCHS, settings.get("keep", 0) - 1)
         return {"keep": settings["epochs"] + 1, **settings, "augment": methods.strategy(settings["augment"], self.flip(dataset))}
 
     def shards(self, dataset: str) -> range:

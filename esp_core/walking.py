@@ -92,7 +92,8 @@ class Walker:
         synthetic += operations(lambda: self.over_synthetic.back(batch(), cotangents)) if cotangents else 0
         decoded = batch()
         real = operations(lambda: self.over_real.sums(decoded)) if self.over_real.terms else 0
-        walked = min(self.recipe["synthetic_batch"] or self.synthetic.images, self.synthetic.images)
+        most = [self.recipe["synthetic_batch"], (self.recipe["synthetic_per_class"] or 0) * state.classes]
+        walked = min([self.synthetic.images, *(images for images in most if images)])
         return (synthetic * walked + real * images) / self.synthetic.images_per_unit
 
     def real(self, images: Tensor, labels: Tensor, state: State) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ LATENT = {"kind": "latent", "decoders": 2, "code_channels": 1, "width": 2, "upsa
 COMMON = {
     "real_batch": 4,
     "synthetic_batch": None,
+    "synthetic_per_class": None,
     "augment": "color_crop_cutout",
     "micro_batch": None,
     "precision": "float32",

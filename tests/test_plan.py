@@ -135,7 +135,9 @@ def test_experts_cost_epochs_of_images_steps_and_a_test_each(study):
 
 
 def test_large_experts_are_compiled_and_threads_count_from_32_pixels_on():
-    large = Study({**SMALL, "datasets": {"cifar10": {"ipc": [1]}}, "distill_network": {"name": "convnet3"}, "experts": {"count": 1}})
+    large = Study(
+        {**SMALL, "datasets": {"cifar10": {"ipc": [1]}}, "distill_network": {"name": "convnet3"}, "experts": {"count": 1, "epochs": 50}}
+    )
     net = rates.network({"name": "convnet3"}, 3, 32, 10)
     one = 50 * 196 * 0.01 + (50 * 50_000 * 3 + 10_000) * on().forward(net) / 4
     assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + 20 + one)

@@ -31,7 +31,8 @@ class Archive:
 class Entry:
     """A dataset known by name. `shape` is (C, H, W); `images_per_class` that of the smallest class of the `train` images.
 
-    `flip` says whether a mirrored image still belongs to its class. The official files lie at `url`: an `archive`, which unpacks
+    `flip` says whether a mirrored image still belongs to its class. `mean` and `std`, a number for each channel of pixels in [0, 1], are
+    those by which the code of DC, DSA and DM normalises; MTT, CAFE and IDC take CIFAR-10's for CIFAR-100 too. The official files lie at `url`: an `archive`, which unpacks
     to `folder`, or the `members` themselves. Members are verified one by one; where there are none, only the archive can be.
     """
 
@@ -45,6 +46,8 @@ class Entry:
     homepage: str
     licence: str
     citation: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     url: str = ""
     folder: str = ""
     archive: Archive | None = None
@@ -77,6 +80,8 @@ ENTRIES = {
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
         citation=_KRIZHEVSKY,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
         folder="cifar-10-batches-bin",
         url="https://www.cs.toronto.edu/~kriz",
         archive=Archive("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
@@ -100,6 +105,8 @@ ENTRIES = {
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated; the authors ask to be cited",
         citation=_KRIZHEVSKY,
+        mean=(0.5071, 0.4866, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
         folder="cifar-100-binary",
         url="https://www.cs.toronto.edu/~kriz",
         archive=Archive("cifar-100-binary.tar.gz", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),
@@ -119,6 +126,8 @@ ENTRIES = {
         homepage="http://ufldl.stanford.edu/housenumbers/",
         licence="non-commercial use only",
         citation="Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011",
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
         url="http://ufldl.stanford.edu/housenumbers",
         members=(
             Member("train_32x32.mat", 182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
@@ -136,6 +145,8 @@ ENTRIES = {
         homepage="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         licence="ImageNet's terms: non-commercial research and education",
         citation="Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
         folder="tiny-imagenet-200",
         url="http://cs231n.stanford.edu",
         archive=Archive("tiny-imagenet-200.zip", 248_100_043, "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),

@@ -33,7 +33,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images on one device. `mean` and `std` (C,) float32 are those of all training images, in [0, 1]."""
+    """Training and test images on one device. `mean` and `std` (C,) float32, in [0, 1], normalise: those of all
+    training images, or published ones."""
 
     name: str
     train: Split

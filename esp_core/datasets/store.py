@@ -4,7 +4,7 @@
     train/labels   int64 (N,); train/coarse_labels too, where there are two levels
     test/…         the same
     classes        names; coarse_classes too, where there are two levels
-    attributes     format, name, mean and std of the training images (C,) in [0, 1], digest of the content, origin (JSON),
+    attributes     format, name, mean and std (C,) in [0, 1], of the training images or as published, digest of the content, origin (JSON),
                    seconds, peak_memory_bytes, and the caller's provenance
 
 Nothing is compressed, so that opening costs no more than reading.
@@ -60,14 +60,18 @@ class Moments:
         ]
 
 
-def write(path: Path, name: str, source: Source, provenance: Mapping[str, Any]) -> None:
+def write(
+    path: Path, name: str, source: Source, provenance: Mapping[str, Any], normalisation: Mapping[str, list[float]] | None = None
+) -> None:
     """Write `source` to `path`, whole or not at all. `provenance` becomes attributes; its values are strings or numbers.
+
+    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images.
 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.
     """
     started = time.perf_counter()
     with files.replacing(path) as temporary, _created(temporary, _size(source)) as file:
-        _fill(file, name, source)
+        _fill(file, name, source, normalisation)
         file.attrs.update({**provenance, "seconds": time.perf_counter() - started, "peak_memory_bytes": _peak_memory()})
 
 
@@ -88,7 +92,7 @@ def _size(source: Source) -> int:
     return (source.train.count + source.test.count) * (prod(source.shape) + 16) + (1 << 20)
 
 
-def _fill(file: h5py.File, name: str, source: Source) -> None:
+def _fill(file: h5py.File, name: str, source: Source, normalisation: Mapping[str, list[float]] | None) -> None:
     _check(name, source)
     moments = Moments(source.shape[0])
     digests = {"train": _fill_part(file.create_group("train"), f"{name}: train", source, source.train, moments)}
@@ -103,10 +107,10 @@ def _fill(file: h5py.File, name: str, source: Source) -> None:
         {
             "format": FORMAT,
             "name": name,
-            "mean": np.array(moments.mean()),
-            "std": np.array(std),
+            "mean": np.array(normalisation["mean"] if normalisation else moments.mean()),
+            "std": np.array(normalisation["std"] if normalisation else std),
             "origin": canonical(source.origin),
-            "digest": digest(canonical([source.shape, source.classes, digests])),
+            "digest": digest(canonical([source.shape, source.classes, digests, *([dict(normalisation)] if normalisation else [])])),
         }
     )
 

@@ -16,6 +16,7 @@ from esp_core.errors import UserError
 SECTIONS = ("parametrisation", "teacher", "optimiser")
 FULL = "full"  # the whole training set: a name without a recipe
 DSA = "color_crop_cutout_flip_scale_rotate"
+EXPERT_EPOCHS = 50  # of a trained network whose trajectory nothing reads; MTT's buffer.py
 # What the named augmentations stand for, with mirroring and without: one operation of six a draw (DSA's code); flip and colour always,
 # and one of three (IDC's code, DiffAug).
 STRATEGIES = {
@@ -87,6 +88,12 @@ def merge(below: Any, above: Any) -> Any:
 def uses_experts(recipe: Settings) -> bool:
     """Whether distillation by `recipe` reads expert trajectories: to teach, or for the features that herding goes by."""
     return bool(recipe["teacher"].get("kind") == "experts" or recipe["parametrisation"].get("init") == "herding")
+
+
+def last_epoch(recipe: Settings) -> int:
+    """The last epoch of an expert's trajectory that distillation by `recipe` reads; 0 where it reads none."""
+    teacher = recipe["teacher"]
+    return int(teacher["start_max"] + teacher["length"]) if teacher.get("kind") == "experts" and recipe["iterations"] else 0
 
 
 def protocol(name: str, changes: Settings, flip: bool = True) -> dict[str, Any]:

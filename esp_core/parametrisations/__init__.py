@@ -57,8 +57,8 @@ class Parametrisation(ABC):
     def initialise(self, generator: torch.Generator, real: "RealImages | None") -> None:
         """Fill `tensors` from noise, or from real images where the settings say so."""
 
-    def restrict(self) -> None:
-        """Bring `tensors` back to what may be stored, after an outer step; nothing by default."""
+    def restrict(self, steps: int) -> None:
+        """Bring `tensors` back to what may be stored, after so many outer steps; nothing by default."""
 
     def labels(self, units: Tensor) -> Tensor:
         """Labels (u * images_per_unit,) int64 of what `decode(units)` gives, CPU."""

@@ -15,7 +15,7 @@ class Formation(Pixels):
     Started from real images, a tile is a real image made small by nearest sampling, IDC's "mix".
     """
 
-    def __init__(self, task: Task, factor: int = 2, init: str = "random", clamp: bool = True):
+    def __init__(self, task: Task, factor: int = 2, init: str = "random", clamp: int = 0):
         if factor < 1 or task.size % factor:
             raise UserError(f"parametrisation.factor: {factor} does not divide {task.size} pixels")
         super().__init__(task, init, clamp)
@@ -30,7 +30,7 @@ class Formation(Pixels):
         picked = torch.cat([real.pick(label, count, self.init) for label in range(self.task.classes)])
         small = picked[:, :, :: self.factor, :: self.factor]
         self.tensors["pixels"].copy_(self._joined(small))
-        self.restrict()
+        self.restrict(0)
 
     def decode(self, units: Tensor) -> Tensor:
         return F.interpolate(self._tiles(super().decode(units)), size=self.task.size, mode="bilinear", align_corners=False)
@@ -48,6 +48,6 @@ class Formation(Pixels):
         return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.task.channels, f * side, f * side)
 
 
-def build(task: Task, factor: int = 2, init: str = "random", clamp: bool = True) -> Formation:
+def build(task: Task, factor: int = 2, init: str = "random", clamp: int = 0) -> Formation:
     """See `Formation`; `init` is one of noise, random and herding."""
     return Formation(task, factor, init, clamp)

@@ -13,10 +13,10 @@ class Pixels(Parametrisation):
     """`tensors["pixels"]` (classes * IPC, C, H, W), normalised, so that the field's learning rates keep their unit.
 
     `init`: "noise" (standard normal, Algorithm 1), "random" real images, or "herding"'s choice of them.
-    `clamp`: after each outer step bring the pixels back to images that can be shown, [0, 1] before normalisation.
+    `clamp`: after every so many outer steps bring the pixels back to images that can be shown, [0, 1] before normalisation; 0: never.
     """
 
-    def __init__(self, task: Task, init: str = "noise", clamp: bool = True):
+    def __init__(self, task: Task, init: str = "noise", clamp: int = 0):
         if init not in INITS:
             raise UserError(f"parametrisation.init: {init!r}; use one of {', '.join(INITS)}")
         self.task, self.init, self.clamp = task, init, clamp
@@ -31,20 +31,20 @@ class Pixels(Parametrisation):
             raise UserError(f"parametrisation.init: {self.init} needs real images")
         else:
             pixels.copy_(torch.cat([real.pick(label, self.task.ipc, self.init) for label in range(self.task.classes)]))
-        self.restrict()
+        self.restrict(0)
 
     def decode(self, units: Tensor) -> Tensor:
         pixels = self.tensors["pixels"]
         return pixels[units.to(pixels.device)]
 
-    def restrict(self) -> None:
-        if self.clamp:
+    def restrict(self, steps: int) -> None:
+        if self.clamp and steps % self.clamp == 0:
             with torch.no_grad():
                 pixels = self.tensors["pixels"]
                 low, high = (self.task.normalise(torch.full_like(pixels[:1], edge)) for edge in (0.0, 1.0))
                 torch.maximum(torch.minimum(pixels, high, out=pixels), low, out=pixels)
 
 
-def build(task: Task, init: str = "noise", clamp: bool = True) -> Pixels:
+def build(task: Task, init: str = "noise", clamp: int = 0) -> Pixels:
     """Pixels for `task`; see `Pixels` for the settings."""
     return Pixels(task, init, clamp)

@@ -65,7 +65,7 @@ def augmented(images: Tensor, operations: list[str], generator: torch.Generator)
 def build(
     classroom: Classroom,
     inner_steps: int = 100,
-    images: int = 2000,
+    images: int = 2048,
     lr: float = 0.01,
     momentum: float = 0.9,
     weight_decay: float = 0.0005,

@@ -70,14 +70,23 @@ def test_every_code_goes_through_every_decoder(upsamplings):
             torch.testing.assert_close(images[u * 3 + d], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pixels_stay_images_that_can_be_shown():
-    made = parametrisations.build(task(2, 1, 1, 8), "pixels")
+def test_pixels_come_back_to_what_can_be_shown_every_so_many_steps():
+    made = parametrisations.build(task(2, 1, 1, 8), "pixels", clamp=100)
     made.initialise(torch.Generator().manual_seed(0), None)
     made.tensors["pixels"][0, 0, 0, 0], made.tensors["pixels"][0, 0, 0, 1] = 99.0, -99.0
-    made.restrict()
+    made.restrict(199)
+    assert made.tensors["pixels"].abs().max() == 99
+    made.restrict(200)
     shown = made.task.denormalise(made.decode(torch.arange(2)))
     assert shown.min() >= -1e-6 and shown.max() <= 1 + 1e-6
     assert shown[0, 0, 0, 0] == pytest.approx(1) and shown[0, 0, 0, 1] == pytest.approx(0, abs=1e-6)
+
+
+def test_pixels_are_not_clamped_by_default():
+    made = parametrisations.build(task(2, 1, 1, 8), "pixels")
+    made.initialise(torch.Generator().manual_seed(0), None)
+    made.restrict(100)
+    assert torch.equal(made.tensors["pixels"], torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
 def test_unknown_setting_is_one_line():

@@ -31,7 +31,8 @@ def test_round_trip(stored):
     units = torch.arange(synthetic.units)
     torch.testing.assert_close(data.normalise(data.images), synthetic.decode(units).detach(), rtol=1e-5, atol=1e-5)
     assert data.labels.tolist() == synthetic.labels(units).tolist()
-    assert data.images.dtype == torch.float32 and 0 <= data.images.min() and data.images.max() <= 1
+    assert data.images.dtype == torch.float32  # noise that nothing clamps stays outside [0, 1]
+    assert (data.images.min() < 0) == (synthetic.tensors.keys() == {"pixels"})
     assert data.metadata["seconds"] == 1.5 and data.metadata["budget"] == CLASSES * 2 * SIZE**2 >= data.metadata["budget_used"]
 
 
@@ -51,7 +52,7 @@ def test_export_holds_the_images(stored, tmp_path):
     data = load_condensed(path)
     export(path, tmp_path / "npz", "npz")
     arrays = np.load(tmp_path / "npz" / "set.npz")
-    assert abs(arrays["images"][..., 0] / 255 - data.images[:, 0].numpy()).max() <= 0.5 / 255 + 1e-6
+    assert abs(arrays["images"][..., 0] / 255 - data.images[:, 0].clamp(0, 1).numpy()).max() <= 0.5 / 255 + 1e-6
     assert arrays["labels"].tolist() == data.labels.tolist()
     export(path, tmp_path / "tree", "imagefolder")
     files = sorted((tmp_path / "tree" / "b_c").iterdir())
