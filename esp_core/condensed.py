@@ -19,9 +19,9 @@ FORMAT = "esp-condensed-1"
 class Condensed:
     """A condensed set, decoded.
 
-    `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were
-    trained: those of a method that does not clamp may lie outside it. `labels` (n,) int64, `classes` their names; `normalise(images)` is what a
-    network trained on the set expects of its input, test images included; `metadata` says how the set was made.
+    `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were trained: a method that does not clamp leaves values
+    outside it. `labels` (n,) int64, `classes` their names; `normalise(images)` is what a network trained on the set expects of its input,
+    test images included; `metadata` says how the set was made.
     """
 
     images: Tensor

@@ -49,6 +49,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         "seconds": round(clock.seconds(), 1),
         **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
         "compiled": job.walker.compiled,
+        "precision": job.network.precision,
         "peak_memory_bytes": devices.peak_memory(device),
         **devices.describe(device),
     }

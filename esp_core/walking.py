@@ -19,7 +19,7 @@ from esp_core.objectives.walk import backward, real_passes, real_statistics
 from esp_core.parametrisations import Parametrisation
 
 COMPILE = ("auto", "always", "never")
-CUDA_IS_FASTER = 100  # times a core, roughly, so that compiling pays for so much more work; not measured
+CUDA_IS_FASTER = 70  # compiling took 50 s on an H100 and saved half of an eager step's time (docs/benchmarks.md)
 
 T = TypeVar("T")
 

@@ -32,8 +32,9 @@ class Entry:
     """A dataset known by name. `shape` is (C, H, W); `images_per_class` that of the smallest class of the `train` images.
 
     `flip` says whether a mirrored image still belongs to its class. `mean` and `std`, a number for each channel of pixels in [0, 1], are
-    those by which the code of DC, DSA and DM normalises; MTT, CAFE and IDC take CIFAR-10's for CIFAR-100 too. The official files lie at `url`: an `archive`, which unpacks
-    to `folder`, or the `members` themselves. Members are verified one by one; where there are none, only the archive can be.
+    those by which the code of DC, DSA and DM normalises; MTT, CAFE and IDC take CIFAR-10's for CIFAR-100 too. The official files lie at
+    `url`: an `archive`, which unpacks to `folder`, or the `members` themselves. Members are verified one by one; where there are none,
+    only the archive can be.
     """
 
     title: str

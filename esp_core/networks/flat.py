@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from esp_core.devices import has_fast_bfloat16
 from esp_core.errors import UserError
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class _Heads(nn.Module):
@@ -34,13 +35,18 @@ class FlatNetwork:
     """`network` seen as f(theta, images), theta (P,) being its parameters in their own order, flattened and joined.
 
     Needs a network without buffers that change (no batch norm): a functional call must leave nothing behind. `precision` bfloat16
-    multiplies in it, under torch's autocast; theta and what comes out keep theta's type. Raises UserError for another precision.
+    multiplies in it, under torch's autocast; theta and what comes out keep theta's type. "auto" is bfloat16 on a processor that has
+    instructions for it, and float32 elsewhere: a GPU multiplies float32 fast, and its eager bfloat16 was slower (docs/benchmarks.md).
+    Raises UserError for another precision.
     """
 
     def __init__(self, network: nn.Module, precision: str = "float32"):
         if precision not in PRECISIONS:
-            raise UserError(f"precision: {precision!r}; use {' or '.join(PRECISIONS)}")
-        self._low = precision == "bfloat16"
+            raise UserError(f"precision: {precision!r}; use {', '.join(PRECISIONS)}")
+        if precision == "auto":
+            device = next(network.parameters()).device
+            precision = "bfloat16" if device.type == "cpu" and has_fast_bfloat16(device) else "float32"
+        self.precision = precision
         self._heads = _Heads(network)
         self.layout = tuple((name, tuple(p.shape)) for name, p in network.named_parameters())
         self._sizes = [math.prod(shape) for _, shape in self.layout]
@@ -72,7 +78,7 @@ class FlatNetwork:
         return [stage.flatten(1).to(theta.dtype) for stage in stages]
 
     def _arithmetic(self, images: Tensor) -> torch.autocast:
-        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._low)
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _named(self, theta: Tensor) -> dict[str, Tensor]:
         return {f"network.{name}": part for (name, _), part in zip(self.layout, self.split(theta), strict=True)}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from esp_core.compiling import WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
+from esp_core.devices import has_fast_bfloat16
 from esp_core.errors import UserError
 from esp_core.trajectories import winograd
 
@@ -63,16 +64,6 @@ def plan(network: nn.Module, image: Tensor, images: int, precision: str) -> Plan
     channels_last = device.type == "cuda" or compiled
     fewer = compiled and device.type == "cpu" and precision == "float32"
     return Plan(precision, compiled, channels_last, fewer, tuple(notes))
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16 products; without them a CPU is ten times slower than in float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may lack it
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return False
 
 
 def losses(network: nn.Module, chosen: Plan, device: torch.device) -> tuple[Loss, Loss]:

@@ -41,5 +41,5 @@ def test_float32_is_the_network_itself(made):
 
 
 def test_an_unknown_precision(made):
-    with pytest.raises(UserError, match="precision: 'half'; use float32 or bfloat16"):
+    with pytest.raises(UserError, match="precision: 'half'; use auto, float32, bfloat16"):
         FlatNetwork(made[0], "half")
