@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from esp_core import methods, schema
+from esp_core.datasets.identity import identity
 from esp_core.errors import UserError
 from esp_core.methods import FULL
 from esp_core.provenance import module_file, source_digest
@@ -37,7 +38,8 @@ def _download(study: Study, dataset: str) -> Spec:
 
 def _prepare(study: Study, dataset: str) -> Spec:
     settings = study.datasets[dataset]
-    return _common(study, dataset) | {"kind": settings["kind"], "options": settings["options"]}
+    own = identity(settings["kind"], settings["options"])
+    return _common(study, dataset) | {"kind": settings["kind"], "options": settings["options"]} | ({"own": own} if own else {})
 
 
 def _trajectories(study: Study, dataset: str) -> Spec:
