@@ -10,6 +10,7 @@ import yaml
 from esp_core import schema
 from esp_core.errors import UserError
 
+DEEPEST = 32
 _INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
 # Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, nesting without end.
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
@@ -42,8 +43,8 @@ def refuse_nested(overrides: Mapping[str, Any]) -> None:
 
 def _mistakes(node: yaml.Node, at: str, above: tuple[yaml.Node, ...]) -> Iterator[str]:
     """What `node`, whose key is `at` and which lies in the nodes `above`, would not be read as."""
-    if node in above:
-        yield f"{at}: holds itself, line {_line(node)}"
+    if node in above or len(above) > DEEPEST:
+        yield f"{at}: holds itself or is nested too deeply, line {_line(node)}"
     elif isinstance(node, yaml.MappingNode):
         lines: dict[str, list[str]] = {}
         for key, _ in node.value:

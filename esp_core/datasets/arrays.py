@@ -82,7 +82,7 @@ def read(
     if given:
         refuse_fraction(test_fraction, request, str(file))
         test = _pair(container, file, given, layout).part()
-        remarks[f"images of {given[0]} taken as test images"] = test.count
+        remarks[f"images of {given[0]} taken as test images, since there are no others"] = test.count * (given in VALIDATION)
         return Source(whole.shape, names, whole.part(), test, origin, remarks=remarks)
     kept, held, facts = made_test_part(whole.labels, test_fraction, request, names)
     return Source(whole.shape, names, whole.part(kept), whole.part(held), {**origin, **facts}, remarks=remarks)

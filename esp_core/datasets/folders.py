@@ -89,8 +89,11 @@ def part_of(name: str) -> str | None:
 
 
 def _is_folder(entry: Entry, links: bool) -> bool:
+    """Whether an entry is a folder, or a link to one that does not hold the link itself."""
     try:
-        return entry.is_dir(follow_symlinks=links)
+        if not entry.is_dir(follow_symlinks=links):
+            return False
+        return not (entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()))
     except OSError:  # a link in a circle
         return False
 
