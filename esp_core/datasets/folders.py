@@ -22,7 +22,7 @@ PARTS = {
 }
 
 Entry = os.DirEntry[str]
-Remarks = Counter[str]  # how many files there are of what is said about them
+Remarks = Counter[str]  # those of `source`, which is not light
 
 
 @dataclass(frozen=True)

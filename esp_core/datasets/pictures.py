@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from esp_core.datasets.folders import Remarks
-from esp_core.datasets.source import Chunk, Images
+from esp_core.datasets.source import Chunk, Images, Remarks
 from esp_core.errors import UserError
 
 CHANNELS = {"L": 1, "RGB": 3}

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esp_core.datasets.folders import Remarks
 from esp_core.errors import UserError
 
 # Written into every prepared store, and asked for when one is opened.
 FORMAT = "esp-dataset-1"
 
+Remarks = Counter[str]  # how many files there are of what is said about them
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
