@@ -10,6 +10,7 @@ from typing import Any
 
 from esp_core import methods, schema
 from esp_core.datasets import catalogue
+from esp_core.datasets.identity import identity
 from esp_core.errors import UserError
 from esp_core.methods import FULL
 from esp_core.provenance import module_file, source_digest
@@ -42,6 +43,8 @@ def _prepare(study: Study, dataset: str) -> Spec:
     if settings["normalisation"] == "published":
         entry = catalogue.ENTRIES[settings["kind"]]
         job["normalisation"] = {"mean": list(entry.mean), "std": list(entry.std)}
+    if own := identity(settings["kind"], settings["options"]):
+        job["own"] = own
     return _common(study, dataset) | job
 
 

@@ -13,11 +13,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from esp_core import checks, methods, schema, shown
+from esp_core import checks, configfile, methods, schema, shown
 from esp_core.datasets import catalogue
-from esp_core.errors import UserError, command
+from esp_core.errors import command
 from esp_core.methods import FULL
 
 
@@ -152,15 +150,7 @@ class Study:
 
 def load(path: str | Path) -> Study:
     """The study of a config file. Raises UserError where it cannot be read or is wrong."""
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no YAML, {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: a config is a mapping of keys, such as study, datasets and methods")
-    return Study(config)
+    return Study(configfile.read(path))
 
 
 def _with_text_keys(value: Any) -> Any:

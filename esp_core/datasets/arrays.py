@@ -1,5 +1,6 @@
 """Images and labels that a user keeps as arrays in one file, read block by block. `npz` and `hdf5` bring the file format."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from esp_core.datasets import folders
 from esp_core.datasets.source import Chunk, Images, Labels, Part, Request, Source, check_labels
 from esp_core.datasets.splitting import made_test_part, refuse_fraction
 from esp_core.datasets.verifying import sha256
@@ -15,6 +17,11 @@ from esp_core.errors import UserError
 
 TRAIN = (("train_images", "train_labels"), ("train/images", "train/labels"), ("x_train", "y_train"), ("images", "labels"))
 TEST = (("test_images", "test_labels"), ("test/images", "test/labels"), ("x_test", "y_test"))
+VALIDATION = tuple(
+    pair
+    for name in ("val", "valid", "validation")
+    for pair in ((f"{name}_images", f"{name}_labels"), (f"{name}/images", f"{name}/labels"), (f"x_{name}", f"y_{name}"))
+)
 BLOCK_BYTES = 1 << 24
 LABELS = 1 << 20  # read at a time
 COLOURS = (1, 3)
@@ -54,27 +61,31 @@ def read(
 ) -> Source:
     """Images uint8, or floating-point in [0, 1], as (N, H, W), (N, H, W, C) or (N, C, H, W), and labels (N,) or (N, 1) from 0.
 
-    Arrays are found under the usual names, MedMNIST's among them (its validation images are left out), or those given. Where no
-    test images are there, `test_fraction`, 0.2 unless given, of each class is taken for them with the study's seed. `layout`, NHWC
-    or NCHW, is needed only where the shape leaves it open. Raises UserError.
+    Arrays are found under the usual names, MedMNIST's among them, or those given. Validation images are the test images where there
+    are no others; where there are none, `test_fraction`, 0.2 unless given, of each class is taken with the study's seed. `layout`,
+    NHWC or NCHW, is needed only where the shape leaves it open. Raises UserError.
     """
-    file = Path(path).expanduser()
+    file = folders.located(path)
     if not file.is_file():
         raise UserError(f"{file}: no such file; correct options.path of dataset {request.dataset}")
     container = open_container(file)
     found = _find(container, file, (images, labels), TRAIN, "images")
-    given = _find(container, file, (test_images, test_labels), TEST, "test_images")
+    given = _find(container, file, (test_images, test_labels), [pair for pair in TEST + VALIDATION if pair != found], "test_images")
     if found is None:
         raise UserError(f"{file}: holds {', '.join(container.names()) or 'nothing'}; name the arrays in options.images and options.labels")
     whole = _pair(container, file, found, layout)
     names = tuple(str(name) for name in classes) if classes else numbered(whole.labels, whole.where)
     check_labels(whole.labels, len(names), whole.where)
-    origin = {"from": str(file), "sha256": sha256(file), "arrays": [*found, *(given or ())]}
+    used = [*found, *(given or ())]
+    origin = {"from": str(file), "sha256": sha256(file), "arrays": used}
+    remarks = Counter({f"array left out: {name}": 1 for name in sorted({*container.names()} - {*used})})
     if given:
         refuse_fraction(test_fraction, request, str(file))
-        return Source(whole.shape, names, whole.part(), _pair(container, file, given, layout).part(), origin)
+        test = _pair(container, file, given, layout).part()
+        remarks[f"images of {given[0]} taken as test images, since there are no others"] = test.count * (given in VALIDATION)
+        return Source(whole.shape, names, whole.part(), test, origin, remarks=remarks)
     kept, held, facts = made_test_part(whole.labels, test_fraction, request, names)
-    return Source(whole.shape, names, whole.part(kept), whole.part(held), {**origin, **facts})
+    return Source(whole.shape, names, whole.part(kept), whole.part(held), {**origin, **facts}, remarks=remarks)
 
 
 def _find(

@@ -1,21 +1,23 @@
-"""Image files as uint8 arrays: decoded by Pillow, turned upright, brought to one mode and one square size, or refused."""
+"""Image files as uint8 arrays: decoded by Pillow, turned upright, laid on white, brought to one mode and one square size, or refused."""
 
 import os
+import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from esp_core.datasets.source import Chunk, Images
+from esp_core.datasets.source import Chunk, Images, Remarks
 from esp_core.errors import UserError
 
 CHANNELS = {"L": 1, "RGB": 3}
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 CHUNK = 512
-# 8-bit modes that Pillow turns into grey or colour without losing more than an alpha channel.
+# 8-bit modes that Pillow turns into grey or colour without losing more than transparency.
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
 
@@ -39,13 +41,13 @@ class Form:
         """(C, H, W)."""
         return CHANNELS[self.mode], self.height, self.width
 
-    def array(self, image: Image.Image, name: str) -> Images:
-        """`image` as (C, H, W). Raises UserError, naming the image `name`, where it does not fit."""
+    def array(self, image: Image.Image, name: str, remarks: Remarks) -> Images:
+        """`image` as (C, H, W), its transparency laid on white. Raises UserError, naming the image `name`, where it does not fit."""
         if self.convert and image.mode not in CONVERTIBLE:
             raise UserError(f"{name}: mode {image.mode} has more than 8 bits a channel; save it as an 8-bit image")
         if image.mode != self.mode and not self.convert:
             raise UserError(f"{name}: mode {image.mode}, but {self.like} is {self.mode}; set options.mode to RGB or L to convert all")
-        image = image.convert(self.mode)
+        image = _on_white(image, remarks).convert(self.mode)
         if self.resize:
             image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BICUBIC)
         if image.size != (self.width, self.height):
@@ -68,19 +70,42 @@ def form_like(image: Image.Image, name: str, mode: str | None, size: int | None)
     return Form(mode or image.mode, width, height, convert=mode is not None, resize=size is not None, like=name)
 
 
-def opened(path: Path) -> Image.Image:
-    """The image in a file, upright as its EXIF data say. Raises UserError where it cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({type(error).__name__}); repair or remove it") from error
+def opened(path: Path, remarks: Remarks | None = None) -> Image.Image:
+    """The image in a file, upright as its EXIF data say; of several frames the first. Raises UserError where it cannot be decoded."""
+    with _decoding(str(path)), Image.open(path) as image:
+        if remarks is not None and getattr(image, "is_animated", False):
+            remarks["images with several frames, of which the first is taken"] += 1
+        return ImageOps.exif_transpose(image)
 
 
-def chunks(paths: Sequence[Path], labels: Sequence[int], form: Form) -> Iterator[Chunk]:
-    """Images and their labels in order, decoded by a few threads."""
+def chunks(paths: Sequence[Path], labels: Sequence[int], form: Form, remarks: Remarks) -> Iterator[Chunk]:
+    """Images and their labels in order, decoded by a few threads; `remarks` counts those that are not taken as they stand."""
+
+    def decoded(path: Path) -> tuple[Images, Remarks]:
+        own: Remarks = Counter()  # of one thread
+        return form.array(opened(path, own), str(path), own), own
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), CHUNK):
-            some = paths[start : start + CHUNK]
-            images = np.stack(list(pool.map(lambda path: form.array(opened(path), str(path)), some)))
-            yield Chunk(images, np.array(labels[start : start + CHUNK], np.int64))
+            images, counts = zip(*pool.map(decoded, paths[start : start + CHUNK]), strict=True)
+            for count in counts:
+                remarks.update(count)
+            yield Chunk(np.stack(images), np.array(labels[start : start + CHUNK], np.int64))
+
+
+def _on_white(image: Image.Image, remarks: Remarks) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return image
+    remarks["images with transparency, laid on white"] += 1
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: not a readable image ({type(error).__name__}); repair or remove it") from error

@@ -1,7 +1,8 @@
 """What a kind of dataset hands to the store: two parts, read once, chunk by chunk."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from esp_core.errors import UserError
 # Written into every prepared store, and asked for when one is opened.
 FORMAT = "esp-dataset-1"
 
+Remarks = Counter[str]  # how many files there are of what is said about them
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -36,7 +38,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset about to be written: shape (C, H, W), class names and the facts that say where it came from."""
+    """A dataset about to be written: shape (C, H, W), class names and the facts that say where it came from.
+
+    `remarks` counts what is left out or changed, some of it only while the parts are read.
+    """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -44,6 +49,7 @@ class Source:
     test: Part
     origin: Mapping[str, Any]
     coarse_classes: tuple[str, ...] = ()
+    remarks: Remarks = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)

@@ -54,4 +54,4 @@ def _part(images: Sequence[tuple[Path, str]], ids: Sequence[str], name: str, sam
             )
     paths, wnids = [path for path, _ in images], [wnid for _, wnid in images]
     numbers = {wnid: number for number, wnid in enumerate(ids)}
-    return Part(len(paths), pictures.chunks(paths, [numbers[wnid] for wnid in wnids], FORM), f"{folder} ({name})")
+    return Part(len(paths), pictures.chunks(paths, [numbers[wnid] for wnid in wnids], FORM, Counter()), f"{folder} ({name})")

@@ -4,6 +4,7 @@ What torchvision reads may be pickled (its own CIFAR is); this project's other k
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from esp_core.datasets import pictures
 from esp_core.datasets.arrays import numbered
-from esp_core.datasets.source import Chunk, Labels, Part, Request, Source, check_labels
+from esp_core.datasets.source import Chunk, Labels, Part, Remarks, Request, Source, check_labels
 from esp_core.datasets.splitting import made_test_part, refuse_fraction
 from esp_core.errors import UserError
 from esp_core.networks import torchvision_import
@@ -44,12 +45,13 @@ def read(
     form = pictures.form_like(_image(parts[0], 0, name), f"{name}[0]", mode, size)
     origin = {"from": f"torchvision.datasets.{name}", "arguments": arguments or {}}
     check_labels(labels[0], len(classes), name)
+    remarks: Remarks = Counter()
     if splits:
-        whole = [_part(part, targets, range(len(part)), form, name) for part, targets in zip(parts, labels, strict=True)]
-        return Source(form.shape, classes, whole[0], whole[1], {**origin, "train": splits[0], "test": splits[1]})
+        whole = [_part(part, targets, range(len(part)), form, name, remarks) for part, targets in zip(parts, labels, strict=True)]
+        return Source(form.shape, classes, whole[0], whole[1], {**origin, "train": splits[0], "test": splits[1]}, remarks=remarks)
     *halves, facts = made_test_part(labels[0], test_fraction, request, classes)
-    kept, held = (_part(parts[0], labels[0], some.tolist(), form, name) for some in halves)
-    return Source(form.shape, classes, kept, held, {**origin, **facts})
+    kept, held = (_part(parts[0], labels[0], some.tolist(), form, name, remarks) for some in halves)
+    return Source(form.shape, classes, kept, held, {**origin, **facts}, remarks=remarks)
 
 
 def _class(name: str) -> Any:
@@ -114,11 +116,11 @@ def _image(dataset: Any, index: int, name: str) -> Image.Image:
     return image
 
 
-def _part(dataset: Any, labels: Labels, indices: Sequence[int], form: pictures.Form, name: str) -> Part:
+def _part(dataset: Any, labels: Labels, indices: Sequence[int], form: pictures.Form, name: str, remarks: Remarks) -> Part:
     def chunks() -> Iterator[Chunk]:
         for start in range(0, len(indices), pictures.CHUNK):
             some = indices[start : start + pictures.CHUNK]
-            images = np.stack([form.array(_image(dataset, i, name), f"{name}[{i}]") for i in some])
+            images = np.stack([form.array(_image(dataset, i, name), f"{name}[{i}]", remarks) for i in some])
             yield Chunk(images, labels[list(some)])
 
     return Part(len(indices), chunks(), f"torchvision's {name}")

@@ -84,7 +84,7 @@ def test_resizing_scales_the_shorter_side_and_crops_the_middle(tmp_path, prepare
 
 
 def test_mode_converts_colour_grey_palette_and_alpha(tmp_path, prepare):
-    """Grey is ITU-R 601-2 luma, 299/1000 R + 587/1000 G + 114/1000 B."""
+    """Grey is ITU-R 601-2 luma, 299/1000 R + 587/1000 G + 114/1000 B; what alpha hides is white."""
     root = tmp_path / "photos"
     for label in ("a", "b"):
         picture(root / label, "0.png", (200, 100, 50))
@@ -93,7 +93,7 @@ def test_mode_converts_colour_grey_palette_and_alpha(tmp_path, prepare):
         Image.new("RGB", (8, 8), (200, 100, 50)).quantize().save(root / label / "3.png")
     data = datasets.load(prepare("imagefolder", path=str(root), mode="L", test_fraction=0.5))
     values = sorted(torch.cat([data.train.images, data.test.images])[:, 0, 0, 0].tolist())
-    luma = [round((299 * r + 587 * g + 114 * b) / 1000) for r, g, b in ((200, 100, 50), (60, 60, 60), (10, 20, 30), (200, 100, 50))]
+    luma = [round((299 * r + 587 * g + 114 * b) / 1000) for r, g, b in ((200, 100, 50), (60, 60, 60), (255, 255, 255), (200, 100, 50))]
     assert data.shape == (1, 8, 8) and np.abs(np.array(values) - sorted(luma * 2)).max() <= 1
 
 

@@ -1,13 +1,14 @@
 """A user's folder of images goes through to a condensed set and a Table 1 with nothing but a config file."""
 
 import csv
+import os
 import re
 import shutil
 
 import numpy as np
 from PIL import Image
 
-from esp_core import load_condensed
+from esp_core import datasets, load_condensed
 
 CLASSES = ("daisy", "rose")
 
@@ -31,6 +32,7 @@ def test_an_image_folder_becomes_a_condensed_set_and_a_table(bare, tmp_path):
     methods = {"random": {}, "esp": copy.config["methods"]["esp"], "full": {}}
     copy.save({**copy.config, "datasets": {"flowers": {"kind": "imagefolder", "ipc": [2], "options": options}}, "methods": methods})
     copy.run()
+    assert "Nothing to be done" in copy.run("--dry-run")
     results = copy.folder / "results" / "tiny"
     condensed = load_condensed(results / "distilled" / "flowers" / "ipc-2" / "esp.safetensors")
     assert condensed.classes == CLASSES and condensed.images.shape[1:] == (3, 16, 16)
@@ -53,3 +55,22 @@ def test_new_content_of_ones_own_file_is_noticed(bare, tmp_path):
     assert "Nothing to be done" in copy.run(prepared, "--dry-run")
     np.savez(file, **{**content, "images": 255 - content["images"]})
     assert re.search(r"^prepare +1$", copy.run(prepared, "--dry-run"), re.MULTILINE)
+    os.utime(file, (0, 0))  # an older file in its place
+    assert re.search(r"^prepare +1$", copy.run(prepared, "--dry-run"), re.MULTILINE)
+
+
+def test_a_folder_that_grew_is_prepared_again(bare, tmp_path):
+    write_images(tmp_path / "flowers")
+    copy = type(bare)(shutil.copytree(bare.folder, tmp_path / "repository"))
+    options = {"path": str(tmp_path / "flowers"), "size": 16}
+    copy.save({**copy.config, "datasets": {"flowers": {"kind": "imagefolder", "ipc": [1], "options": options}}, "methods": {"random": {}}})
+    prepared = "results/tiny/data/flowers.h5"
+    copy.run(prepared)
+    log = (copy.folder / "results/tiny/logs/prepare/flowers.log").read_text()
+    assert "flowers: 2 classes\nflowers: 16 training images, 8 a class\nflowers: 4 test images, 2 a class\n" in log
+    (tmp_path / "flowers" / ".DS_Store").write_text("seen")
+    assert "Nothing to be done" in copy.run(prepared, "--dry-run")
+    shutil.copytree(tmp_path / "flowers" / "rose", tmp_path / "flowers" / "tulip")
+    copy.run(prepared)
+    assert datasets.load(copy.folder / prepared).classes == ("daisy", "rose", "tulip")
+    assert "Nothing to be done" in copy.run(prepared, "--dry-run")

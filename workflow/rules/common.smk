@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir).parent))
 FOLDERS = [str(Path(sys.executable).parent), *os.get_exec_path()]
 os.environ.update(PATH=os.pathsep.join(FOLDERS))
 
+from esp_core.configfile import read, refuse_nested
 from esp_core.datasets.catalogue import is_official
 from esp_core.errors import UserError
 from esp_core.methods import FULL
@@ -19,6 +20,10 @@ from esp_core.specs import ARGUMENTS, code, spec
 from esp_core.study import Study
 
 try:
+    # Read as Snakemake has read them already, for what YAML drops.
+    for file in workflow.configfiles:
+        read(file)
+    refuse_nested(workflow.config_settings.config)
     STUDY = Study(config)
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
@@ -102,13 +107,6 @@ def official(wildcards):
     """The official files of a dataset, if it has any."""
     kind = STUDY.datasets[wildcards.dataset]["kind"]
     return [path("download", wildcards.dataset)] if is_official(kind) else []
-
-
-def own_file(wildcards):
-    """The user's own file of images, so that new content is noticed. A missing one is named by the job."""
-    given = STUDY.datasets[wildcards.dataset]["options"].get("path", "")
-    file = Path(given).expanduser()
-    return [str(file)] if given and file.is_file() else []
 
 
 def shards(wildcards):

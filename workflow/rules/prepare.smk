@@ -2,7 +2,6 @@ rule prepare:
     input:
         # Verified against constants: a new date, or a word in the catalogue, is not new data.
         files=ancient(official),
-        own=own_file,
     output:
         data="results/{study}/data/{dataset}.h5",
     log:

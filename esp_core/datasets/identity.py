@@ -1,0 +1,49 @@
+"""What tells that images of the user's own changed, without reading them. Standard library only: the Snakefile reads it."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from esp_core.datasets import folders
+from esp_core.errors import UserError
+
+READS_A_FOLDER = ("ImageFolder", "DatasetFolder")  # classes of torchvision whose images are the user's own
+
+
+def identity(kind: str, options: Mapping[str, Any]) -> str | None:
+    """A digest of the names, sizes and times of the files that the `options` of a dataset lead to; None where there are none."""
+    try:
+        facts = list(_facts(kind, options))
+    except (OSError, ValueError) as error:  # gone or forbidden: the job says so
+        facts = [type(error).__name__]
+    return hashlib.sha256("\0".join(facts).encode(errors="surrogatepass")).hexdigest()[:16] if facts else None
+
+
+def _facts(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
+    path = options.get("path")
+    if kind == "torchvision_class" and options.get("name") in READS_A_FOLDER:
+        for arguments in (options.get("arguments"), options.get("train"), options.get("test")):
+            if isinstance(arguments, Mapping) and isinstance(root := arguments.get("root"), str):
+                yield from (_stated(str(file.relative_to(root)), file.stat()) for file in sorted(Path(root).rglob("*")) if file.is_file())
+    elif isinstance(path, str) and kind == "imagefolder" and folders.located(path).is_dir():
+        yield from _of_folder(folders.located(path))
+    elif isinstance(path, str) and folders.located(path).is_file():
+        yield _stated("", folders.located(path).stat())
+
+
+def _of_folder(root: Path) -> Iterator[str]:
+    try:
+        found = folders.find(root)
+    except UserError as error:
+        yield str(error)
+        return
+    for part in filter(None, (found.train, found.test)):
+        for name, files in zip(found.classes, part.files, strict=True):
+            yield name
+            yield from (_stated(entry.path[len(str(root)) :], entry.stat()) for entry in files)
+
+
+def _stated(name: str, facts: os.stat_result) -> str:
+    return f"{name} {facts.st_size} {facts.st_mtime_ns}"
