@@ -101,7 +101,8 @@ class _Exam:
         """
         from esp_core import engine, side_by_side, training
 
-        count, precision, wish = (self.spec.get(*key) for key in (("seeds_at_once", 1), ("precision", "float32"), ("compile", "never")))
+        count = self.spec.get("seeds_at_once", 1)
+        precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
         if count > 1 and side_by_side.can_stack(self.network):
             self.at_once, wish = count, "never"
             if precision == "auto" and self.device.type == "cpu":
