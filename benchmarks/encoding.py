@@ -18,9 +18,9 @@ from torch import Tensor
 
 from benchmarks.experts import cifar10, folder, recipe_of
 from benchmarks.reading import SEGMENT
-from esp_core import devices, networks, seeds
+from esp_core import devices, engine, networks, seeds
 from esp_core.networks.flat import FlatNetwork
-from esp_core.trajectories import codec, engine, store, subspace
+from esp_core.trajectories import codec, store, subspace
 from esp_core.trajectories.training import Trainer, prepared
 
 SEGMENTS = 200
@@ -51,7 +51,7 @@ def trained(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], store.L
     data, recipe = cifar10(arguments.images), recipe_of(arguments)
     network = networks.build("convnet3", 3, 32, 10, width=arguments.width, seed=0)
     images = prepared(data, recipe)
-    plan = engine.plan(network, images.sample(), len(images.train) * recipe.epochs, recipe.precision)
+    plan = engine.plan(network, images.sample(), images.work(recipe), recipe.precision)
     trainer = Trainer(network, recipe, images, plan)
     snapshots = [trainer.state()[0]]
     for epoch in range(recipe.epochs):

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from esp_core import devices, networks, seeds
+from esp_core import devices, engine, networks, seeds
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
-from esp_core.trajectories import engine
 from esp_core.trajectories.training import Recipe, Trainer, prepared
 
 EXPERT_IMAGES, EXPERT_EPOCHS, EXPERT_OPERATIONS = 50_000, 50, 0.76e15  # one of the paper's CIFAR-10 experts
@@ -102,11 +101,10 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     engine.make_deterministic(device)
     network.to(device)
     images = prepared(data, recipe)
-    work = len(images.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS
+    work = engine.Work({recipe.batch: len(images.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
     chosen = engine.plan(network, images.sample(), work, recipe.precision)
-    trainer = Trainer(network, recipe, images, chosen)
     start = time.perf_counter()
-    trainer.fast(images.prepare(images.train[: recipe.batch]), images.train_labels[: recipe.batch]).backward()  # compiles
+    trainer = Trainer(network, recipe, images, chosen)  # compiles
     once = time.perf_counter() - start
     trajectory, losses, clock = [trainer.state()], [], Clock()
     for epoch in range(recipe.epochs):
@@ -115,8 +113,8 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
             trajectory.append(trainer.state())
     with clock("test"):
         accuracy = trainer.accuracy()
-    words = [chosen.precision, *(word for word in ("compiled", "winograd") if getattr(chosen, word))]
-    return clock.report() | {"losses": [float(x) for x in losses], "accuracy": accuracy, "once": once, "engine": " ".join(words)}
+    words = chosen.precision + " compiled" * bool(trainer.engine.plan.compiled)
+    return clock.report() | {"losses": [float(x) for x in losses], "accuracy": accuracy, "once": once, "engine": words}
 
 
 class Clock:

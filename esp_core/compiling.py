@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+COMPILE = ("auto", "always", "never")
 WORTH_COMPILING = 2e13  # floating-point operations in all: minutes of eager work on a core, against less than one to compile
 
 

@@ -12,7 +12,7 @@ from esp_core.study import Study
 
 FLOAT, INT16 = 4, 2
 TRAINING = 3  # forward passes that forward and backward take
-COMPILING_PAYS = 2e13  # operations an expert, as in trajectories/engine.py
+COMPILING_PAYS = 2e13  # operations an expert, as in compiling.py
 SHARE, DOUBLE_BACKWARD = 0.25, 3  # as in memory.py
 
 

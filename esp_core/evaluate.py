@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from esp_core.provenance import canonical, digest
 if TYPE_CHECKING:
     from torch import nn
 
+    from esp_core.engine import Engine, Plan
+
 Spec = dict[str, Any]
 Row = dict[str, Any]
 COLUMNS = (
     "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,images,parameters,seconds,"
-    "peak_memory_bytes,device,torch,spec,code,curve"
+    "peak_memory_bytes,device,torch,precision,compiled,spec,code,curve"
 ).split(",")
 CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
 
@@ -52,7 +55,7 @@ def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = ""
 
 
 class _Exam:
-    """The images that networks are trained on and tested with, and what all rows share."""
+    """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
 
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
         from esp_core import datasets, devices
@@ -70,6 +73,8 @@ class _Exam:
             budget = {key: condensed.metadata[key] for key in budget}
         self.test = Images(data.test.images, data.test.labels, data)
         self.protocol = protocol(spec["protocol"])
+        self.network, self.at_once = self._network(0), 1
+        self.plan = self._plan()
         machine = devices.describe(self.device)
         self.shared = {
             **{key: spec[key] for key in ("dataset", "ipc", "method")},
@@ -78,23 +83,48 @@ class _Exam:
             "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
             **budget,
             "images": len(self.train),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
             "spec": digest(canonical(spec)),
             "code": code,
             "device": machine["device"],
             "torch": machine["torch"],
+            "precision": self.plan.precision,
         }
         made_of = digest(condensed_path.read_bytes()) if condensed_path else ""
-        self.identity = digest(canonical({"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine}))
+        known = {"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine, **self.plan.record()}
+        self.identity = digest(canonical(known))
+
+    def _plan(self) -> "Plan":
+        """Of the job as a whole, so that an interrupted one goes on as it began; sets how many seeds are trained side by side.
+
+        A spec without the keys `precision` and `compile` is of a time when all was float32 and eager.
+        """
+        from esp_core import engine, side_by_side, training
+
+        count = self.spec.get("seeds_at_once", 1)
+        precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
+        if count > 1 and side_by_side.can_stack(self.network):
+            self.at_once, wish = count, "never"
+            if precision == "auto" and self.device.type == "cpu":
+                precision = "float32"  # stacked convolutions are convolutions in groups
+        elif count > 1:
+            print(f"{self.spec['network']['name']} draws in its forward pass: one seed at a time, not {count}", flush=True)
+        trained = {size: n * self.spec["seeds"] for size, n in training.sizes(len(self.train), self.protocol).items()}
+        work = engine.Work(trained, self.spec["seeds"] * len(self.test))
+        return engine.plan(self.network, self.train.sample(), work, precision, wish, section="evaluation")
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Made, and compiled, when the first network is to be trained."""
+        from esp_core.engine import Engine
+
+        for note in self.plan.notes:
+            print(f"evaluation: {note}", flush=True)
+        return Engine(self.network, self.plan, self.train.sample())
 
     def groups(self, seeds: list[int]) -> list[list[int]]:
-        """Seeds that are trained side by side; one at a time where the network cannot be stacked."""
-        from esp_core.side_by_side import can_stack
-
-        size = self.spec.get("seeds_at_once", 1)
-        if size > 1 and seeds and not can_stack(self._network(seeds[0])):
-            print(f"{self.spec['network']['name']} draws in its forward pass: one seed at a time, not {size}", flush=True)
-            size = 1
-        return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+        """Seeds that are trained side by side."""
+        return [seeds[i : i + self.at_once] for i in range(0, len(seeds), self.at_once)]
 
     def sit(self, group: list[int]) -> list[Row]:
         """Train and test the networks of some seeds. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
@@ -102,25 +132,35 @@ class _Exam:
 
         from esp_core import devices, seeds, side_by_side, training
 
+        engine = self.engine
         nets = [self._network(seed) for seed in group]
         names = [(self.spec["study_seed"], "evaluate", seed) for seed in group]
         generators = [seeds.generator(*name, "training") for name in names]
         torch.manual_seed(seeds.derive(*names[0], "dropout"))  # dropout and stochastic depth draw from torch's own generator
         start = time.monotonic()
         if len(group) == 1:
-            curves = [training.train(nets[0], self.train, self.protocol, generators[0])]
+            engine.load(nets[0])
+            curves = [training.train(engine.network, self.train, self.protocol, generators[0], engine)]
+            nets = [engine.network]
         else:
-            curves = side_by_side.train(nets, self.train, self.protocol, generators)
-        results = [f"{training.accuracy(network, self.test):.4f}" for network in nets]
+            curves = side_by_side.train(nets, self.train, self.protocol, generators, self.plan.precision)
+        results = [self._accuracy(network) for network in nets]
         devices.synchronise(self.device)
         common = {
             **self.shared,
-            "parameters": sum(p.numel() for p in nets[0].parameters()),
             "seconds": round((time.monotonic() - start) / len(group), 2),
             "peak_memory_bytes": devices.peak_memory(self.device),
+            "compiled": " ".join(map(str, engine.plan.compiled)) or "no",
         }
         rows = zip(group, results, curves, strict=True)
         return [{**common, "seed": seed, "accuracy": result, "curve": _curve(losses)} for seed, result, losses in rows]
+
+    def _accuracy(self, network: "nn.Module") -> str:
+        from esp_core import training
+
+        if network is not self.engine.network:
+            self.engine.load(network)
+        return f"{training.accuracy(self.engine.network, self.test, forward=self.engine):.4f}"
 
     def _network(self, seed: int) -> "nn.Module":
         from esp_core import networks, seeds

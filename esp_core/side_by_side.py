@@ -23,15 +23,25 @@ def can_stack(network: nn.Module) -> bool:
     return not any(type(module).__name__ in RANDOM and module.p for module in network.modules())
 
 
-def train(networks: Sequence[nn.Module], images: Images, settings: Protocol, generators: Sequence[torch.Generator]) -> list[list[float]]:
-    """Train `networks` in place, network s with the draws of `generators[s]`; the mean training loss of every epoch, network by network."""
+def train(
+    networks: Sequence[nn.Module],
+    images: Images,
+    settings: Protocol,
+    generators: Sequence[torch.Generator],
+    precision: str = "float32",
+) -> list[list[float]]:
+    """Train `networks` in place, network s with the draws of `generators[s]`; the mean training loss of every epoch, network by network.
+
+    `precision` bfloat16 multiplies in it, under torch's autocast.
+    """
     for network in networks:
         network.train()
     weights, buffers = stack_module_state(list(networks))
     shell = deepcopy(networks[0]).to("meta")
 
     def loss(own: dict[str, Tensor], running: dict[str, Tensor], x: Tensor, y: Tensor, other: Tensor, share: Tensor) -> Tensor:
-        logits = functional_call(shell, (own, running), (x,))
+        with torch.autocast(images.labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = functional_call(shell, (own, running), (x,))
         return share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, other)
 
     losses = vmap(loss)

@@ -13,6 +13,8 @@ from esp_core.datasets import Dataset
 from esp_core.descent import SGD
 from esp_core.errors import UserError
 
+Forward = Callable[[Tensor], Tensor]  # images (n, C, H, W), normalised -> logits (n, classes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -55,14 +57,20 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def sample(self) -> Tensor:
+        """One image as a network sees it, (1, C, H, W)."""
+        return self.batch(torch.arange(1))[0]
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images and labels at `index` (b,), on the CPU or the device."""
         index = index.to(self.labels.device)
         return self.data.normalise(self.images[index]), self.labels[index]
 
 
-def train(network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator) -> list[float]:
-    """Train `network` in place; returns the mean training loss of every epoch."""
+def train(
+    network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator, forward: Forward | None = None
+) -> list[float]:
+    """Train `network` in place; returns the mean training loss of every epoch. `forward` runs it, an `Engine` for one; else itself."""
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     network.train()
     curve = []
@@ -71,7 +79,7 @@ def train(network: nn.Module, images: Images, settings: Protocol, generator: tor
         total = torch.zeros((), device=images.labels.device)
         for index in batches(order, settings.batch):
             x, y = augmented(images, index, settings, generator)
-            loss = mixed_loss(network, x, y, settings.cutmix, generator)
+            loss = mixed_loss(forward or network, x, y, settings.cutmix, generator)
             optimiser.zero()
             loss.backward()
             optimiser.step(settings.rate(epoch))
@@ -88,13 +96,21 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     return parts
 
 
+def sizes(n: int, settings: Protocol) -> dict[int, int]:
+    """How many images a training on `n` walks through in batches of each size."""
+    found: dict[int, int] = {}
+    for part in batches(torch.arange(n), settings.batch):
+        found[len(part)] = found.get(len(part), 0) + settings.epochs * len(part)
+    return found
+
+
 def augmented(images: Images, index: Tensor, settings: Protocol, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The batch at `index` (b,), normalised and augmented, and its labels."""
     x, y = images.batch(index)
     return dsa.draw(settings.augment, len(x), generator, same_operation=True)(x), y
 
 
-def mixed_loss(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
+def mixed_loss(network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
     """Cross-entropy, on a cut and mixed batch with probability `cutmix`."""
     x, y, other, share = mix(x, y, cutmix, generator)
     logits = network(x)
@@ -123,11 +139,11 @@ def mix(x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> tupl
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Images, batch: int = 500) -> float:
-    """Percent of `images` that `network` names rightly."""
+def accuracy(network: nn.Module, images: Images, batch: int = 500, forward: Forward | None = None) -> float:
+    """Percent of `images` that `network` names rightly, run by `forward` as in `train`."""
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
     for index in torch.arange(len(images)).split(batch):
         x, y = images.batch(index)
-        right += (network(x).argmax(1) == y).sum()
+        right += ((forward or network)(x).argmax(1) == y).sum()
     return 100.0 * int(right) / len(images)

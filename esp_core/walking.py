@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from esp_core.compiling import WORTH_COMPILING, missing_compiler, operations
+from esp_core.compiling import COMPILE, WORTH_COMPILING, missing_compiler, operations
 from esp_core.errors import UserError
 from esp_core.memory import images_that_fit
 from esp_core.objectives import Batch, Objective, State
@@ -18,7 +18,6 @@ from esp_core.objectives.passes import Outcome, Passes, Weighted
 from esp_core.objectives.walk import backward, real_passes, real_statistics
 from esp_core.parametrisations import Parametrisation
 
-COMPILE = ("auto", "always", "never")
 CUDA_IS_FASTER = 70  # compiling took 50 s on an H100 and saved half of an eager step's time (docs/benchmarks.md)
 
 T = TypeVar("T")

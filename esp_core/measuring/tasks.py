@@ -160,7 +160,7 @@ def _checks(study: Study, device: Device, out: Path) -> Iterator[Task]:
         )
         yield _command(device, "tests", "tests", out, code, ("pytest", "-q", "-p", "no:cacheprovider", *folders))
     for name, (module, options) in BENCHMARKS.get(device.kind, BENCHMARKS["cuda"]).items():
-        code = source_digest(module, "esp_core.footprint", "esp_core.trajectories.engine")
+        code = source_digest(module, "esp_core.footprint", "esp_core.engine")
         yield _command(device, "benchmark", f"benchmark {name}", out, code, (module, *options.split()))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from esp_core import devices, networks, seeds
+from esp_core import devices, engine, networks, seeds
 from esp_core.datasets.dataset import Dataset, load
 from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.progress import Progress
-from esp_core.trajectories import engine, store
+from esp_core.trajectories import store
 from esp_core.trajectories.partial import Part, Record
 from esp_core.trajectories.training import Recipe, Trainer, prepared, settings
 
@@ -59,7 +59,7 @@ class _Shard:
         self.layout: store.Layout = [(name, list(shape)) for name, shape in flat.layout]
         self.parameters = flat.parameters
         images = prepared(data, recipe)
-        chosen = engine.plan(network, images.sample(), recipe.epochs * len(images.train), recipe.precision)
+        chosen = engine.plan(network, images.sample(), images.work(recipe), recipe.precision)
         self.notes = chosen.notes
         self.engine = devices.describe(self.device) | chosen.record()
         self.trainer = Trainer(network, recipe, images, chosen)

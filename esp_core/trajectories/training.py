@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from esp_core import seeds
 from esp_core.augment import dsa
 from esp_core.datasets.dataset import Dataset
+from esp_core.engine import Engine, Plan, Work
 from esp_core.errors import UserError
-from esp_core.trajectories import engine, whitening
+from esp_core.trajectories import whitening
 
 EVALUATION_BATCH = 256
+LONG = 50  # epochs of MTT's experts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,12 @@ class Images:
         """One image as the network sees it, (1, C, H, W)."""
         return self.prepare(self.train[:1])
 
+    def work(self, recipe: Recipe) -> Work:
+        """What one expert asks of the engine, by `LONG` epochs whatever their number, so that more epochs begin with the same ones."""
+        whole, rest = divmod(len(self.train), recipe.batch)
+        sizes = {recipe.batch: whole * recipe.batch, rest: rest}
+        return Work({size: LONG * images for size, images in sizes.items() if images})
+
     def batches(self, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch: each image once, in random order, augmented. All draws come from `generator`, on the CPU."""
         order = torch.randperm(len(self.train), generator=generator)
@@ -68,9 +77,9 @@ def prepared(data: Dataset, recipe: Recipe) -> Images:
 class Trainer:
     """One network on a device, trained an epoch at a time. The experts of a shard take turns in it, since it is compiled once."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, images: Images, plan: engine.Plan):
+    def __init__(self, network: nn.Module, recipe: Recipe, images: Images, plan: Plan):
         self.network, self.recipe, self.images = network, recipe, images
-        self.fast, self.plain = engine.losses(network, plan, images.train.device)
+        self.engine = Engine(network, plan, images.sample())
         self.weights = list(network.parameters())
         self.optimiser = torch.optim.SGD(self.weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
 
@@ -88,7 +97,7 @@ class Trainer:
         """Train one epoch with the draws of `generator`, a batch at a time; yields its mean loss, on the device, and its size."""
         self.network.train()
         for images, labels in self.images.batches(self.recipe, generator):
-            loss = (self.fast if len(labels) == self.recipe.batch else self.plain)(images, labels)
+            loss = cross_entropy(self.engine(images), labels)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()

@@ -55,7 +55,7 @@ def test_reading_and_listing_are_no_part_of_what_retrains():
         source_digest("esp_core.experts", "esp_core.networks.convnet3")
     finally:
         provenance._parsed = original
-    assert {"esp_core.trajectories.codec", "esp_core.trajectories.engine", "esp_core.augment.dsa"} <= seen
+    assert {"esp_core.trajectories.codec", "esp_core.engine", "esp_core.augment.dsa"} <= seen
     assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "shard", "subspace")}
 
 

@@ -7,17 +7,17 @@ import torch
 from torch.nn.functional import cross_entropy
 from trajectories.expert_specs import manifest_spec, shard_spec
 
-from esp_core import datasets, networks, seeds
+from esp_core import datasets, engine, networks, seeds
 from esp_core.augment import dsa
 from esp_core.errors import UserError
 from esp_core.networks.flat import flatten
-from esp_core.trajectories import engine, manifest, store, subspace, winograd
+from esp_core.trajectories import manifest, store, subspace
 from esp_core.trajectories.producing import produce
 from esp_core.trajectories.reader import Trajectories
 from esp_core.trajectories.shard import Shard
 from esp_core.trajectories.training import Recipe, Trainer, prepared, settings
 
-EAGER = engine.Plan("float32", compiled=False, channels_last=False, winograd=False)
+EAGER = engine.Plan()
 
 
 def small_network(seed=0):
@@ -60,17 +60,6 @@ def test_losses_are_those_of_the_plain_recipe(digits, momentum, weight_decay):
     theirs = plain_losses(small_network(), recipe, data, 20, "draws")
     assert ours == pytest.approx(theirs, rel=1e-5)
     assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
-
-
-def test_losses_agree_with_winograd_convolutions(digits):
-    recipe = Recipe(lr=0.05, batch=300, augment="color_crop_cutout_scale_rotate")
-    data = datasets.load(digits)
-    trainer = Trainer(networks.build("convnet3", 1, 8, 10, width=16, depth=2, seed=0), recipe, prepared(data, recipe), EAGER)
-    replaced = winograd.replace_convolutions(trainer.network)
-    assert any(isinstance(module, winograd.Convolution) for module in replaced.modules())
-    trainer.fast = lambda x, y: cross_entropy(replaced(x), y)
-    theirs = plain_losses(networks.build("convnet3", 1, 8, 10, width=16, depth=2, seed=0), recipe, data, 20, "draws")
-    assert our_losses(trainer, 20, "draws") == pytest.approx(theirs, rel=1e-4)
 
 
 def test_snapshots_differ_and_begin_with_the_initialisation(stored):
