@@ -54,7 +54,7 @@ def test_export_holds_the_images(stored, tmp_path):
     assert abs(arrays["images"][..., 0] / 255 - data.images[:, 0].numpy()).max() <= 0.5 / 255 + 1e-6
     assert arrays["labels"].tolist() == data.labels.tolist()
     export(path, tmp_path / "tree", "imagefolder")
-    files = sorted((tmp_path / "tree" / "b_c").iterdir())
+    files = sorted((tmp_path / "tree" / "1-b_c").iterdir())
     assert len(files) == int((data.labels == 1).sum())
     first = int((data.labels == 1).nonzero()[0])
     assert (np.array(Image.open(files[0])) == arrays["images"][first, ..., 0]).all()
