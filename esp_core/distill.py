@@ -5,11 +5,11 @@ python -m esp_core.distill export S.safetensors FOLDER [--format png|npz|imagefo
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.progress import Progress
 from esp_core.provenance import canonical, digest
@@ -28,7 +28,10 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     device = devices.pick(spec.get("device", "auto"))
     data = datasets.load(data_path, device, spec.get("validation"))
     data.check_ipc(spec["ipc"])
-    job = Distillation(spec, data, Trajectories(experts_path, device) if experts_path else None, device)
+    experts = Trajectories(experts_path, device) if experts_path else None
+    if experts is not None:
+        experts.check(spec, data.digest)
+    job = Distillation(spec, data, experts, device)
     part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
     seconds = part.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
@@ -111,7 +114,7 @@ def main() -> None:
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("run", help="condense one cell by one method")
     one.add_argument(
-        "--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it"
+        "--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it"
     )
     one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")

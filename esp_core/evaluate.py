@@ -6,11 +6,11 @@ python -m esp_core.evaluate --spec JSON --data D.h5 [--condensed S.safetensors] 
 import argparse
 import csv
 import io
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esp_core import jobspec
 from esp_core.errors import command
 from esp_core.provenance import canonical, digest
 
@@ -56,7 +56,7 @@ class _Exam:
 
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
         from esp_core import datasets, devices
-        from esp_core.condensed import load_condensed
+        from esp_core.condensed import check_data, load_condensed
         from esp_core.training import Images, protocol
 
         self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
@@ -66,6 +66,7 @@ class _Exam:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
             condensed = load_condensed(condensed_path)
+            check_data(condensed_path, condensed, data)
             self.train = Images(condensed.images, condensed.labels, data)
             budget = {key: condensed.metadata[key] for key in budget}
         self.test = Images(data.test.images, data.test.labels, data)
@@ -153,7 +154,7 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG evaluate …` prints it")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG evaluate …` prints it")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
     parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")

@@ -31,7 +31,7 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
         raise UserError(f"experts.keep: {spec['keep']} snapshots; a trajectory of {recipe.epochs} epochs has 2 to {recipe.epochs + 1}")
     device = devices.pick(spec["device"])
     engine.make_deterministic(device)
-    data = load(data_path, device)
+    data = load(data_path, device, spec.get("validation"))
     if data.name != spec["dataset"]:
         raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")
     shard = _Shard(spec, recipe, data)
@@ -100,10 +100,11 @@ class _Shard:
             raise UserError(f"expert {records[0].expert}: {error}: nothing was learnt; raise experts.lr ({self.recipe.lr})") from None
 
     def _network(self, expert: int) -> nn.Module:
-        settings = {**self.spec["network"]}
         channels, size, _ = self.data.shape
         seed = seeds.derive(*self._name(expert), "init")
-        return networks.build(settings.pop("name"), channels, size, len(self.data.classes), seed=seed, **settings).to(self.device)
+        return networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=seed).to(
+            self.device
+        )
 
     def _name(self, expert: int) -> tuple[int, str, str, int]:
         return self.spec["study_seed"], "experts", self.spec["dataset"], expert
