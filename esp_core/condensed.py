@@ -76,9 +76,10 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
-    for name, ours, theirs in (("mean", task.mean, data.mean), ("std", task.std, data.std)):
-        if len(ours) == len(theirs) and not torch.allclose(ours.cpu(), theirs.cpu(), rtol=0, atol=1e-6):
-            differ.append((f"normalisation's {name}", *(str([round(v, 4) for v in t.tolist()]) for t in (ours, theirs))))
+    for name in ("mean", "std"):
+        own, other = (getattr(of, name).tolist() for of in (task, data))
+        if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
+            differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
         what, ours, theirs = differ[0]
         raise UserError(f"{path}: its {what} is {ours}, that of the data {data.name} {theirs}; give the data that it was made from")

@@ -57,6 +57,7 @@ class _Exam:
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
         from esp_core import datasets, devices
         from esp_core.condensed import check_data, load_condensed
+        from esp_core.networks import trying
         from esp_core.training import Images, protocol
 
         self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
@@ -69,6 +70,8 @@ class _Exam:
             check_data(condensed_path, condensed, data)
             self.train = Images(condensed.images, condensed.labels, data)
             budget = {key: condensed.metadata[key] for key in budget}
+        channels, size, _ = data.shape
+        trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
         self.protocol = protocol(spec["protocol"])
         machine = devices.describe(self.device)

@@ -13,6 +13,7 @@ from torch import nn
 from esp_core import devices, networks, seeds
 from esp_core.datasets.dataset import Dataset, load
 from esp_core.errors import UserError
+from esp_core.networks import trying
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.progress import Progress
 from esp_core.trajectories import engine, store
@@ -52,9 +53,9 @@ class _Shard:
     def __init__(self, spec: dict[str, Any], recipe: Recipe, data: Dataset):
         self.spec, self.recipe, self.data = spec, recipe, data
         self.device = data.train.images.device
+        channels, size, _ = data.shape
+        trying.check(spec["network"], channels, size, len(data.classes), trying.TEACHES)
         network = self._network(spec["first"])
-        if next(network.buffers(), None) is not None:
-            raise UserError(f"network {spec['network']['name']}: it keeps running statistics, which a trajectory lacks; use convnet3")
         flat = FlatNetwork(network)
         self.layout: store.Layout = [(name, list(shape)) for name, shape in flat.layout]
         self.parameters = flat.parameters

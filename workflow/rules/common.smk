@@ -26,6 +26,7 @@ except UserError as error:
 RULES = {
     "download": "download",
     "prepare": "prepare",
+    "trial": "try_networks_and_sets",
     "experts": "train_experts",
     "manifest": "list_experts",
     "distill": "distill",

@@ -1,6 +1,8 @@
 rule train_experts:
     input:
         data="results/{study}/data/{dataset}.h5",
+        # What was tried decides whether this runs, not what it makes.
+        tried=ancient("results/{study}/data/{dataset}.trial.json"),
     output:
         shard="results/{study}/experts/{dataset}/shard-{shard}.h5",
     log:
