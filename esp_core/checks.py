@@ -98,6 +98,9 @@ def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
     if ":" not in name and name not in (known := kinds.names("esp_core.networks")):
         yield f"{key}: {name} is unknown{schema.allowed(name, known)}, or an import path, package.module:factory"
         return
+    if ":" in name and (why := kinds.unimportable(module, factory)):
+        yield f"{key}: {name}: {why}"
+        return
     given = {setting: value for setting, value in network.items() if setting != "name"}
     yield from _settings(key, given, kinds.settings(module, factory, NETWORK_ARGUMENTS))
 

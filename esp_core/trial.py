@@ -37,13 +37,14 @@ def check(spec: dict[str, Any], facts: Facts) -> None:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 
 
-def run(spec: dict[str, Any], data_path: Path, out: Path) -> None:
-    """`check` on the prepared data; writes to `out` what was tried."""
+def run(spec: dict[str, Any], data_path: Path, out: Path | None = None) -> None:
+    """`check` on the prepared data; writes what was tried to `out`, where that is given."""
     data = datasets.load(data_path, validation=spec.get("validation"))
     counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
     channels, size, _ = data.shape
     check(spec, Facts(data.name, data.classes, channels, size, counts))
-    files.write(out, canonical({"data": data.digest, "spec": spec}) + "\n")
+    if out:
+        files.write(out, canonical({"data": data.digest, "spec": spec}) + "\n")
     print(f"{data.name}: {len(spec['networks'])} networks and {len(spec['sets'])} condensed sets can be built")
 
 

@@ -69,6 +69,11 @@ def code_of(stage):
     return params
 
 
+def trial_of(wildcards, input):
+    """What is to be tried before experts are trained; as a function of `input` it is no reason to train them again."""
+    return canonical(spec(STUDY, "trial", wildcards.dataset))
+
+
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     return [

@@ -1,8 +1,6 @@
 rule distill:
     input:
         data="results/{study}/data/{dataset}.h5",
-        # What was tried decides whether this runs, not what it makes.
-        tried=ancient("results/{study}/data/{dataset}.trial.json"),
         experts=manifest,
         # The manifest holds a digest of each shard, so that a shard's date does not count.
         shards=ancient(taught_by),

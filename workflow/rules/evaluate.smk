@@ -27,8 +27,6 @@ rule evaluate:
 rule evaluate_full:
     input:
         data="results/{study}/data/{dataset}.h5",
-        # What was tried decides whether this runs, not what it makes.
-        tried=ancient("results/{study}/data/{dataset}.trial.json"),
     output:
         rows="results/{study}/evaluated/{dataset}/full/{network}.csv",
     log:

@@ -1,8 +1,6 @@
 rule train_experts:
     input:
         data="results/{study}/data/{dataset}.h5",
-        # What was tried decides whether this runs, not what it makes.
-        tried=ancient("results/{study}/data/{dataset}.trial.json"),
     output:
         shard="results/{study}/experts/{dataset}/shard-{shard}.h5",
     log:
@@ -19,9 +17,10 @@ rule train_experts:
     params:
         spec=spec_of("experts"),
         code=code_of("experts"),
+        trial=trial_of,
     shell:
         "python -m esp_core.experts train --spec {params.spec:q} --data {input.data:q}"
-        " --out {output.shard:q} > {log:q} 2>&1"
+        " --trial {params.trial:q} --out {output.shard:q} > {log:q} 2>&1"
 
 
 rule list_experts:

@@ -33,6 +33,7 @@ rule try_networks_and_sets:
         "results/{study}/logs/try_networks_and_sets/{dataset}.log",
     benchmark:
         "results/{study}/benchmarks/try_networks_and_sets/{dataset}.jsonl"
+    priority: 1  # before all that is long
     conda:
         "../../environment.yml"
     threads: 1
