@@ -1,7 +1,6 @@
 """What a study can name: modules of a package that have a factory. Read without importing them, so torch stays out."""
 
 import ast
-import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -40,7 +39,7 @@ def unimportable(module: str, attribute: str) -> str:
     try:
         path = _source(module)
     except ModuleNotFoundError as error:
-        return f"no module {error.name} in {os.getcwd()} or on PYTHONPATH; correct the name, or put the module there"
+        return f"no module {error.name} in {Path.cwd()} or on PYTHONPATH; correct the name, or put the module there"
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body if path else None
     except (SyntaxError, ValueError) as error:
@@ -53,7 +52,7 @@ def unimportable(module: str, attribute: str) -> str:
 def _source(module: str) -> Path | None:
     """The source of a module that a job could import, None where it has none. Raises ModuleNotFoundError."""
     top, *inner = module.split(".")
-    places: list[str] | None = [os.getcwd(), *sys.path]
+    places: list[str] | None = [str(Path.cwd()), *sys.path]
     found = PathFinder.find_spec(top, places) or find_spec(top)
     for part in inner:
         if found is None:

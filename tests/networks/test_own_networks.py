@@ -1,5 +1,6 @@
 """A network of the user's: it is found without importing it, may import torchvision, and what is wrong with it is one line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,8 +99,6 @@ def mine(tmp_path, monkeypatch):
     ],
 )
 def test_a_factory_is_looked_for_without_importing_its_module(path, why, mine):
-    import re
-
     module, _, factory = path.partition(":")
     found = kinds.unimportable(module, factory)
     assert re.search(why, found) if why else found == ""
@@ -116,10 +115,12 @@ def test_a_factory_that_is_missing_is_told_at_the_plan(mine):
 
 
 def test_a_factory_may_import_torchvision(mine):
-    program = "import torch; from esp_core import networks as n; print(*n.build('own_nets:resnet', 3, 16, 10).eval()(torch.zeros(1, 3, 16, 16)).shape)"
+    program = (
+        "import torch\nfrom esp_core.networks import build\nprint(*build('own_nets:resnet', 3, 16, 10)(torch.zeros(2, 3, 16, 16)).shape)"
+    )
     env = {"PYTHONPATH": f"{ROOT}:{mine}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", program], cwd=mine, env=env, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["1", "10"], done.stderr
+    assert done.stdout.split() == ["2", "10"], done.stderr
 
 
 @pytest.mark.parametrize(
