@@ -19,7 +19,7 @@ CHECKPOINT_SECONDS = 60.0
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
     """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
-    from esp_core import datasets, devices, files
+    from esp_core import datasets, devices, files, saturation
     from esp_core.condensed import save_condensed
     from esp_core.distillation import Distillation
     from esp_core.trajectories.reader import Trajectories
@@ -45,18 +45,33 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
             clock.mark()
 
     synthetic = job.run(each)
+    saturated = round(saturation.saturation(synthetic, data), 4)
+    for line in _warnings(job, saturated):
+        print(line, flush=True)
     metadata = {
         "spec": spec,
         "code": code,
         "data": data.digest,
         "seconds": round(clock.seconds(), 1),
         **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
+        "saturated": saturated,
+        **({"at_floor": job.at_floor} if job.learned else {}),
         "compiled": job.walker.compiled,
         "peak_memory_bytes": devices.peak_memory(device),
         **devices.describe(device),
     }
     save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
     files.discard(part.path)
+
+
+def _warnings(job: Any, saturated: float) -> list[str]:
+    """What the numbers of the finished set say about its learning rates."""
+    from esp_core.saturation import TOLD
+
+    lines = [f"{name} ends at the lowest value that it may take; lower optimiser.lr_{name}" for name in job.at_floor]
+    if saturated > TOLD:
+        lines.append(f"saturated: {saturated:.0%} of the pixels are at an end of their range; lower optimiser.lr_pixels")
+    return [f"{job.title}: {line}" for line in lines]
 
 
 def _note(outcome: Any) -> str:

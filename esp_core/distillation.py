@@ -141,6 +141,12 @@ class Distillation:
             )
 
     @property
+    def at_floor(self) -> list[str]:
+        """The learned numbers of the objectives that are as low as they may be."""
+        floors = {name: low for _, whole, _ in self.wholes for name, low in whole.floors.items()}
+        return [name for name, t in self.learned.items() if name in floors and bool((t <= floors[name]).any())]
+
+    @property
     def title(self) -> str:
         return f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']}"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 Row = dict[str, Any]
 COLUMNS = (
-    "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,images,parameters,seconds,"
+    "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,saturated,images,parameters,seconds,"
     "peak_memory_bytes,device,torch,spec,code,curve"
 ).split(",")
 CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
@@ -62,14 +62,14 @@ class _Exam:
 
         self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
-        budget: dict[str, int] = {"budget": 0, "budget_used": 0}
+        facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed_path is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
             condensed = load_condensed(condensed_path)
             check_data(condensed_path, condensed, data)
             self.train = Images(condensed.images, condensed.labels, data)
-            budget = {key: condensed.metadata[key] for key in budget}
+            facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
         channels, size, _ = data.shape
         trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
@@ -80,7 +80,7 @@ class _Exam:
             "network": spec["network"]["name"],
             "epochs": spec["protocol"]["epochs"],
             "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
-            **budget,
+            **facts,
             "images": len(self.train),
             "spec": digest(canonical(spec)),
             "code": code,
