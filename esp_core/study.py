@@ -53,6 +53,7 @@ class Study:
         checks.refuse(shown.mistakes(self))
         self.figures = shown.figures(self)
         checks.refuse(checks.unshown(self))
+        checks.refuse(checks.unfitting(self))
 
     # What holds for a dataset.
 
