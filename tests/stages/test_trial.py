@@ -66,7 +66,7 @@ def test_no_expert_is_trained_where_the_trial_fails(tmp_path, monkeypatch):
 
 
 def study(**changes):
-    datasets = {"digits": {"ipc": [1, 10]}}
+    datasets = {"digits": {"ipc": [1, 10], "options": {"size": 32}}}
     return Study({"study": "a", "datasets": datasets, "methods": {"dm": {}, "esp": {}, "idc": {}}, **changes})
 
 

@@ -78,7 +78,8 @@ def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_only_rules_of_seconds_are_grouped(name):
     profile = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
-    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - {"download", "list_experts", "write_settings"}
+    alone = {"download", "try_networks_and_sets", "list_experts", "write_settings"}
+    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - alone
     assert profile["group-components"].keys() == set(profile["groups"].values())
 
 
@@ -186,7 +187,7 @@ def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository)
     config["networks"] = ["convnet3", "mine:small"]
     repository.save(config)
     wanted = {f"evaluate digits {ipc} {method} mine:small" for ipc in (1, 2) for method in ("dm", "esp")}
-    assert repository.planned() == wanted | {"tabulate 2", "write_settings"}
+    assert repository.planned() == wanted | {"try_networks_and_sets digits", "tabulate 2", "write_settings"}
     path = "results/tiny/evaluated/digits/ipc-1/dm/mine:small.csv"
     repository.run(path)
     assert "Nothing to be done" in repository.run(path)
