@@ -1,5 +1,10 @@
 """`condense` on arrays: the set fits the budget, is learnt from, and is made once."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +14,7 @@ from esp_core import condense, networks, specs
 from esp_core.errors import UserError
 from esp_core.training import Images, accuracy, protocol, train
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "network": NETWORK,
     "experts": 2,
@@ -128,6 +134,13 @@ def test_other_code_gives_another_set(tmp_path, monkeypatch):
         monkeypatch.setattr(specs, "code", lambda *_, digest=digest: digest)
         condense(images, labels, method="dm", folder=tmp_path, device="cpu", network=NETWORK, iterations=1)
     assert len(list(tmp_path.glob("ipc-1/*.safetensors"))) == 2
+
+
+def test_a_package_without_its_repository_checks_as_well(tmp_path):
+    shutil.copytree(ROOT / "esp_core", tmp_path / "esp_core", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "import numpy as n; from esp_core import condense; condense(n.zeros((2, 1, 8, 8), n.uint8), [0, 1], method='dm', iteration=1)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert "UserError: iteration: unknown key; did you mean iterations?" in done.stderr
 
 
 def test_numpy_numbers_and_tuples_are_settings(tmp_path):
