@@ -1,25 +1,22 @@
-"""Condensing one's own arrays from Python, without Snakemake. The stages do the work; their files stay in a folder."""
+"""Condensing one's own arrays from Python, without Snakemake: a study of one cell, checked as any other, whose stages run here."""
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from esp_core import methods
+from esp_core import methods, specs
 from esp_core.condensed import Condensed, load_condensed
 from esp_core.errors import UserError
-from esp_core.provenance import canonical, digest
+from esp_core.provenance import canonical, digest, source_digest
+from esp_core.study import Study
 
-EXPERTS = {
-    "epochs": 50,
-    "lr": 0.01,
-    "momentum": 0.0,
-    "weight_decay": 0.0,
-    "batch": 256,
-    "zca": False,
-    "precision": "auto",
-}  # Section 4.2; MTT
+NAME = "mine"
+EPOCHS = 50  # of the experts, MTT's
+CHUNK = 1_000  # images that are written at once
 
 
 def condense(
@@ -42,57 +39,129 @@ def condense(
     `folder` receives the prepared data, the experts and the set, and is read again by the next call: experts made once serve
     every IPC and method. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the method
     needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another
-    class; further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError.
+    class; further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line
+    for each mistake, before anything is written.
     """
-    folder = Path(folder)
-    network = {"name": "convnet3", **(network or {})}
-    custom = {method: recipe}
-    resolved = methods.recipe(method, "mine", ipc, custom=custom, flip=flip)
-    common = {"study_seed": seed, "dataset": "mine", "network": network, "device": device}
-    data = _prepared(images, labels, folder, seed)
-    manifest = None
-    if methods.uses_experts(resolved):
-        settings = {**EXPERTS, "augment": methods.strategy("dsa", flip), **(training or {})}
-        spec = {**common, "training": settings, "keep": settings["epochs"] + 1}
-        manifest = _experts(spec, experts, data, folder)
-    spec = {**common, "ipc": ipc, "method": method, "recipe": resolved, "experts": {"total": experts} if manifest else None}
-    out = folder / f"ipc-{ipc}" / f"{method}-{digest(canonical(spec))}.safetensors"
-    if not out.exists():
-        from esp_core import distill
+    if not isinstance(method, str) or method == methods.FULL:
+        raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")
+    own = methods.merge({"name": "convnet3"}, network or {})
+    config = {
+        "study": NAME,
+        "seed": seed,
+        "device": device,
+        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip}},
+        "distill_network": own,
+        "networks": [own["name"]] if isinstance(own, Mapping) else [],
+        "experts": _training(training, experts),
+        "methods": {method: recipe},
+    }
+    study = _study(config, method)
+    pixels, targets, classes = _arrays(images, labels)
+    return _run(study, (NAME, str(ipc), method), (pixels, targets, classes), Path(folder))
 
-        distill.run(spec, data, manifest, out)
+
+def _training(changes: Any, count: Any) -> Any:
+    """The section `experts`: all of them in one shard."""
+    if isinstance(changes, Mapping) and (wrong := {"count", "shard"} & changes.keys()):
+        raise UserError(f"training.{min(wrong)}: unknown key; give their number as experts=")
+    return methods.merge({"epochs": EPOCHS, "count": count, "shard": count}, changes or {})
+
+
+def _study(config: dict[str, Any], method: str) -> Study:
+    """The study of `config`. Raises UserError whose lines name the arguments of `condense`."""
+    named = (
+        (f"datasets.{NAME}.ipc[0]", "ipc"),
+        (f"datasets.{NAME}.", ""),
+        (f"methods.{method}.", ""),
+        ("distill_network", "network"),
+        ("experts.count", "experts"),
+        ("experts.", "training."),
+    )
+    try:
+        return Study(json.loads(json.dumps(config, default=_plain)))
+    except UserError as error:
+        lines = [line for line in str(error).splitlines() if not line.startswith(("experts.shard", "networks"))]
+        for key, argument in named:
+            lines = [argument + line.removeprefix(key) if line.startswith(key) else line for line in lines]
+        raise UserError("\n".join(lines)) from None
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise UserError(f"{value!r} of type {type(value).__name__}: a setting is text, a number, a list or a mapping")
+
+
+def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+    """Images, labels and the names of the classes. Raises UserError for other types and shapes, and labels with gaps."""
+    from esp_core.datasets.arrays import numbered
+
+    pixels, targets = _array("images", images), _array("labels", labels)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+        raise UserError(f"images: {pixels.dtype} {pixels.shape}; give uint8 (n, C, H, W) with one or three channels")
+    if targets.dtype.kind not in "iu" or targets.shape != pixels.shape[:1]:
+        raise UserError(f"labels: {targets.dtype} {targets.shape}; give a whole number for each of the {len(pixels)} images, from 0 on")
+    if targets.min() < 0:
+        raise UserError(f"labels: {targets.min()} is negative; number the classes from 0 without gaps")
+    return pixels, targets.astype(np.int64), numbered(targets.astype(np.int64), "labels")
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name}: no array ({' '.join(str(error).split())}); give one of NumPy's, or a tensor on the CPU") from None
+
+
+def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Condensed:
+    """Try, prepare, train experts and distil, as far as `folder` lacks it. A file's name holds all that its content depends on."""
+    from esp_core import devices, distill, trial
+
+    pixels, targets, classes = arrays
+    _, channels, size, _ = pixels.shape
+    trial.check(specs.spec(study, "trial", NAME), trial.Facts("images", classes, channels, size, np.bincount(targets).tolist()))
+    devices.pick(study.config["device"])
+    data = _prepared(pixels, targets, classes, folder)
+    manifest = _experts(study, data, folder) if study.uses_experts(cell[0], int(cell[1]), cell[2]) else None
+    spec, code = specs.spec(study, "distill", *cell), specs.code(study, "distill", *cell)
+    made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
+    out = folder / f"ipc-{cell[1]}" / f"{cell[2]}-{made_of}.safetensors"
+    if not out.exists():
+        distill.run(spec, data, manifest, out, code)
     return load_condensed(out)
 
 
-def _prepared(images: ArrayLike, labels: ArrayLike, folder: Path, seed: int) -> Path:
-    from esp_core import files
-    from esp_core.prepare import prepare
+def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path) -> Path:
+    """The images as a prepared dataset, all of them for training: what tests the set is the caller's to keep apart."""
+    from esp_core.datasets import store
+    from esp_core.datasets.source import Chunk, Part, Source
 
-    pixels, names = np.asarray(images), np.asarray(labels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
-        raise UserError(f"images: {pixels.dtype} {pixels.shape}; give uint8 (n, C, H, W) with one or three channels")
-    content = digest(pixels.tobytes() + names.tobytes())
-    out, source = folder / f"data-{content}.h5", folder / f"data-{content}.npz"
+    def part() -> Part:
+        return Part(len(pixels), chunks(), "images")
+
+    def chunks() -> Iterator[Chunk]:
+        for start in range(0, len(pixels), CHUNK):
+            yield Chunk(pixels[start : start + CHUNK], targets[start : start + CHUNK])
+
+    code = source_digest("esp_core.datasets.store")
+    content = [code, pixels.shape, digest(pixels.tobytes()), digest(targets.tobytes())]
+    out = folder / f"data-{digest(canonical(content))}.h5"
     if not out.exists():
-        with files.replacing(source) as temporary:
-            np.savez(temporary, images=np.ascontiguousarray(pixels), labels=names.astype(np.int64))
-        # The images are all for training: what tests the set is the caller's to keep apart.
-        options = {"path": str(source), "layout": "NCHW", "test_images": "images", "test_labels": "labels"}
-        prepare({"dataset": "mine", "kind": "npz", "options": options, "study_seed": seed}, out)
-        source.unlink()
+        source = Source((pixels.shape[1], pixels.shape[2], pixels.shape[3]), classes, part(), part(), {"from": "arrays"})
+        store.write(out, NAME, source, {"code": code})
     return out
 
 
-def _experts(spec: dict[str, Any], count: int, data: Path, folder: Path) -> Path:
-    from esp_core.provenance import source_digest
+def _experts(study: Study, data: Path, folder: Path) -> Path:
     from esp_core.trajectories import manifest
     from esp_core.trajectories.producing import produce
 
-    place = folder / f"experts-{digest(canonical([spec, count, data.name]))}"
-    out = place / "manifest.json"
+    spec, code = specs.spec(study, "experts", NAME, "0"), specs.code(study, "experts", NAME, "0")
+    place = folder / f"experts-{digest(canonical([spec, code, data.name]))}"
+    out, shard = place / "manifest.json", place / "shard-000.h5"
     if not out.exists():
-        shard = place / "shard-000.h5"
         if not shard.exists():
-            produce({**spec, "first": 0, "count": count}, source_digest("esp_core.experts"), data, shard)
-        manifest.build(out, {**spec, "total": count, "shard": count}, [shard])
+            produce(spec, code, data, shard)
+        manifest.build(out, specs.spec(study, "manifest", NAME), [shard])
     return out

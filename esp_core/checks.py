@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from esp_core import kinds, schema
+from esp_core import budget, kinds, schema
 from esp_core.datasets import catalogue
 from esp_core.errors import UserError
 from esp_core.methods import FULL
@@ -55,6 +55,20 @@ def untrained(study: "Study") -> Iterator[str]:
             yield f"methods.{method}{cell}.{line}"
 
 
+def unfitting(study: "Study") -> Iterator[str]:
+    """Parametrisations that a cell asked for has no room for, where the dataset's shape is known before it is read."""
+    for dataset, ipc, method in study.condensed():
+        settings = study.datasets[dataset]
+        if entry := catalogue.ENTRIES.get(settings["kind"]):
+            channels, side, _ = entry.shape
+            size = settings["options"].get("size")
+            cell = budget.Cell(entry.classes, ipc, channels, size if isinstance(size, int) else side)
+            try:
+                budget.check(study.recipe(dataset, ipc, method)["parametrisation"], cell)
+            except UserError as error:
+                yield f"methods.{method}.cells.{dataset}/{ipc}: {error}"
+
+
 def unshown(study: "Study") -> Iterator[str]:
     """Datasets, methods and networks that no table or figure of `study` shows, and that would thus be left out without a word."""
     shown = study.tables.values()
@@ -77,7 +91,7 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         return
     yield from _settings(f"{key}.options", settings["options"], kinds.settings(f"esp_core.datasets.{kind}", "read"))
     if entry := catalogue.ENTRIES.get(kind):
-        most = entry.images_per_class
+        most = entry.images_per_class - int(entry.images_per_class * settings.get("validation", 0))
         yield from (
             f"{key}.ipc: {ipc} is more than a class has; allowed: at most {most} for {kind}" for ipc in settings["ipc"] if ipc > most
         )
@@ -109,6 +123,9 @@ def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
     module, _, factory = name.partition(":") if ":" in name else (f"esp_core.networks.{name}", "", "build")
     if ":" not in name and name not in (known := kinds.names("esp_core.networks")):
         yield f"{key}: {name} is unknown{schema.allowed(name, known)}, or an import path, package.module:factory"
+        return
+    if ":" in name and (why := kinds.unimportable(module, factory)):
+        yield f"{key}: {name}: {why}"
         return
     given = {setting: value for setting, value in network.items() if setting != "name"}
     yield from _settings(key, given, kinds.settings(module, factory, NETWORK_ARGUMENTS))

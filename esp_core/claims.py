@@ -9,13 +9,13 @@ the same estimate from the numbers that the paper prints. The claims and their t
 
 import argparse
 import html
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.files import write
 from esp_core.provenance import canonical, digest
@@ -218,7 +218,7 @@ def _html(title: str, sheet: Sheet, notes: list[str]) -> str:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.claims", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG claims` prints it")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG claims` prints it")
     parser.add_argument("--results", type=Path, required=True, help="folder of the study, results/STUDY")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, config/published.csv")
     parser.add_argument("--out", type=Path, required=True, help="the claims, .csv; .md and .html are written beside it")

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from esp_core import parametrisations, sealed
 from esp_core.errors import UserError
 from esp_core.parametrisations import Parametrisation, Task
+
+if TYPE_CHECKING:
+    from esp_core.datasets import Dataset
 
 FORMAT = "esp-condensed-1"
 
@@ -66,6 +70,22 @@ def load_condensed(path: str | Path) -> Condensed:
     return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
 
 
+def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
+    """Raise UserError where the set at `path` was made for other classes, another order of them, image shape or normalisation."""
+    task = condensed.task
+    pairs = enumerate(zip_longest(condensed.classes, data.classes, fillvalue="missing"))
+    differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
+    if (shape := (task.channels, task.size, task.size)) != data.shape:
+        differ.append(("image shape", str(shape), str(data.shape)))
+    for name in ("mean", "std"):
+        own, other = (getattr(of, name).tolist() for of in (task, data))
+        if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
+            differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
+    if differ:
+        what, ours, theirs = differ[0]
+        raise UserError(f"{path}: its {what} is {ours}, that of the data {data.name} {theirs}; give the data that it was made from")
+
+
 def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
     try:
         tensors, metadata = sealed.read(path)
@@ -75,6 +95,8 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
         fields = dict(header["task"])
         task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
         synthetic = parametrisations.build(task, **header["parametrisation"])
+        if [type(name) for name in header["classes"]] != [str] * task.classes:
+            raise ValueError(f"no names for {task.classes} classes")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:

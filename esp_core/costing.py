@@ -69,6 +69,13 @@ def _experts(study: Study, on: Device, job: Spec) -> Cost:
     return Cost(seconds, disk, _training_memory(on, net, data, training["batch"]) + kept, True, _unknown(job["network"]))
 
 
+def _trial(study: Study, on: Device, job: Spec) -> Cost:
+    """The start of a job, and a step of each network."""
+    data = shape(study, job["dataset"])
+    networks = [network(one["network"], data.channels, data.size, data.classes) for one in job["networks"]]
+    return Cost(on.values["start"] + sum(3 * on.forward(net) + on.step(net) for net in networks), _disk("job"))
+
+
 def _manifest(study: Study, on: Device, job: Spec) -> Cost:
     return Cost(on.values["start"], job["total"] * _disk("manifest") + _disk("job"))
 
@@ -166,6 +173,7 @@ def _other(study: Study, on: Device, job: Spec) -> Cost:
 _STAGES: dict[str, Callable[[Study, Device, Spec], Cost]] = {
     "download": _download,
     "prepare": _prepare,
+    "trial": _trial,
     "experts": _experts,
     "manifest": _manifest,
     "distill": _distill,

@@ -5,11 +5,11 @@ python -m esp_core.distill export S.safetensors FOLDER [--format png|npz|imagefo
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.progress import Progress
 from esp_core.provenance import canonical, digest
@@ -19,7 +19,7 @@ CHECKPOINT_SECONDS = 60.0
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
     """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
-    from esp_core import datasets, devices, files
+    from esp_core import datasets, devices, files, saturation
     from esp_core.condensed import save_condensed
     from esp_core.distillation import Distillation
     from esp_core.trajectories.reader import Trajectories
@@ -28,7 +28,10 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     device = devices.pick(spec.get("device", "auto"))
     data = datasets.load(data_path, device, spec.get("validation"))
     data.check_ipc(spec["ipc"])
-    job = Distillation(spec, data, Trajectories(experts_path, device) if experts_path else None, device)
+    experts = Trajectories(experts_path, device) if experts_path else None
+    if experts is not None:
+        experts.check(spec, data.digest)
+    job = Distillation(spec, data, experts, device)
     part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
     seconds = part.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
@@ -42,12 +45,17 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
             clock.mark()
 
     synthetic = job.run(each)
+    saturated = round(saturation.saturation(synthetic, data), 4)
+    for line in _warnings(job, saturated):
+        print(line, flush=True)
     metadata = {
         "spec": spec,
         "code": code,
         "data": data.digest,
         "seconds": round(clock.seconds(), 1),
         **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
+        "saturated": saturated,
+        **({"at_floor": job.at_floor} if job.learned else {}),
         "compiled": job.walker.compiled,
         "precision": job.network.precision,
         "peak_memory_bytes": devices.peak_memory(device),
@@ -55,6 +63,16 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     }
     save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
     files.discard(part.path)
+
+
+def _warnings(job: Any, saturated: float) -> list[str]:
+    """What the numbers of the finished set say about its learning rates."""
+    from esp_core.saturation import TOLD
+
+    lines = [f"{name} ends at the lowest value that it may take; lower optimiser.lr_{name}" for name in job.at_floor]
+    if saturated > TOLD:
+        lines.append(f"saturated: {saturated:.0%} of the pixels are at an end of their range; lower optimiser.lr_pixels")
+    return [f"{job.title}: {line}" for line in lines]
 
 
 def _note(outcome: Any) -> str:
@@ -112,7 +130,7 @@ def main() -> None:
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("run", help="condense one cell by one method")
     one.add_argument(
-        "--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it"
+        "--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG distill DATASET IPC METHOD` prints it"
     )
     one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")

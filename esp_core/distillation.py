@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from esp_core import networks, objectives, parametrisations, seeds, teachers
+from esp_core import methods, networks, objectives, parametrisations, seeds, teachers
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset
 from esp_core.errors import UserError
+from esp_core.networks import trying
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import Lesson, Objective, State, Whole
 from esp_core.objectives.passes import Outcome, Weighted
@@ -43,6 +44,8 @@ class Distillation:
         self.step = 0
         self.classes = len(data.classes)
         task = Task(self.classes, spec["ipc"], channels, size, data.mean.cpu(), data.std.cpu())
+        if methods.uses_network(self.recipe):
+            trying.check(spec["network"], channels, size, self.classes, trying.TEACHES)
         fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
         self.network = FlatNetwork(fresh(0).to(device), self.recipe["precision"])
         self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
@@ -141,6 +144,12 @@ class Distillation:
             raise UserError(
                 f"{self.title}: the loss is {float(outcome.total)} at step {self.step}; lower {rates} or the objectives' weights"
             )
+
+    @property
+    def at_floor(self) -> list[str]:
+        """The learned numbers of the objectives that are as low as they may be."""
+        floors = {name: low for _, whole, _ in self.wholes for name, low in whole.floors.items()}
+        return [name for name, t in self.learned.items() if name in floors and bool((t <= floors[name]).any())]
 
     @property
     def title(self) -> str:

@@ -7,7 +7,6 @@ the unpacked official files. What a folder holds unpacked is read in place; ever
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from esp_core import jobspec
 from esp_core.datasets import official
 from esp_core.datasets.catalogue import ENTRIES, Entry, is_official
 from esp_core.datasets.fetching import NotServedError, fetch
@@ -129,7 +129,7 @@ def _remedy(entry: Entry) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="dataset, kind and mirror, as JSON")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="dataset, kind and mirror, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="the files.json to write; the files lie beside it")
     return parser.parse_args()
 

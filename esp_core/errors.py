@@ -31,7 +31,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             _introduce(main.__module__)
-            main()
+            with _readers_leave():
+                main()
         except UserError as error:
             sys.exit(f"error: {error}")
         except RuntimeError as error:
@@ -46,6 +47,20 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+@contextmanager
+def _readers_leave() -> Iterator[None]:
+    """End quietly once nobody reads what is printed, as in `… | head -1`."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed once more at exit
+        sys.exit(141)  # as a program ends that SIGPIPE kills
 
 
 def _introduce(module: str) -> None:

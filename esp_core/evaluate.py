@@ -6,12 +6,12 @@ python -m esp_core.evaluate --spec JSON --data D.h5 [--condensed S.safetensors] 
 import argparse
 import csv
 import io
-import json
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esp_core import jobspec
 from esp_core.errors import command
 from esp_core.provenance import canonical, digest
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 Row = dict[str, Any]
 COLUMNS = (
-    "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,images,parameters,seconds,"
+    "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,saturated,images,parameters,seconds,"
     "peak_memory_bytes,device,torch,precision,compiled,spec,code,curve"
 ).split(",")
 CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
@@ -59,18 +59,22 @@ class _Exam:
 
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
         from esp_core import datasets, devices
-        from esp_core.condensed import load_condensed
+        from esp_core.condensed import check_data, load_condensed
+        from esp_core.networks import trying
         from esp_core.training import Images, protocol
 
         self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
-        budget: dict[str, int] = {"budget": 0, "budget_used": 0}
+        facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed_path is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
             condensed = load_condensed(condensed_path)
+            check_data(condensed_path, condensed, data)
             self.train = Images(condensed.images, condensed.labels, data)
-            budget = {key: condensed.metadata[key] for key in budget}
+            facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
+        channels, size, _ = data.shape
+        trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
         self.protocol = protocol(spec["protocol"])
         self.network, self.at_once = self._network(0), 1
@@ -81,7 +85,7 @@ class _Exam:
             "network": spec["network"]["name"],
             "epochs": spec["protocol"]["epochs"],
             "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
-            **budget,
+            **facts,
             "images": len(self.train),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "spec": digest(canonical(spec)),
@@ -193,7 +197,7 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG evaluate …` prints it")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG evaluate …` prints it")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
     parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")

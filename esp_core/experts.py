@@ -2,9 +2,9 @@
 
 import argparse
 import importlib
-import json
 from pathlib import Path
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 
 
@@ -15,6 +15,8 @@ def train(arguments: argparse.Namespace) -> None:
     from esp_core.provenance import module_file, source_digest
     from esp_core.trajectories.producing import produce
 
+    if arguments.trial:  # by name, so that editing the trial retrains no expert
+        importlib.import_module("esp_core.trial").run(arguments.trial, arguments.data)
     devices.reuse_memory()
     network = module_of(arguments.spec["network"]["name"])
     code = source_digest("esp_core.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
@@ -42,12 +44,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m esp_core.experts", description=__doc__)
     commands = top.add_subparsers(required=True)
     one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part file")
-    one.add_argument("--spec", type=json.loads, required=True, help="JSON: what to train")
+    one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
     one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
+    one.add_argument("--trial", type=jobspec.read, help="JSON: the networks and sets to try first, as `python -m esp_core.trial` does")
     one.add_argument("--out", type=Path, required=True, help="the shard to write")
     one.set_defaults(run=train)
     two = commands.add_parser("manifest", help="list the shards of a study")
-    two.add_argument("--spec", type=json.loads, required=True, help="JSON: that of the shards, with total and shard for first and count")
+    two.add_argument("--spec", type=jobspec.read, required=True, help="JSON: that of the shards, with total and shard for first and count")
     two.add_argument("--shards", type=Path, nargs="+", required=True)
     two.add_argument("--out", type=Path, required=True, help="manifest.json, beside the shards")
     two.set_defaults(run=manifest)

@@ -1,20 +1,29 @@
 """Condensed sets as files that any other program reads: PNGs in one folder, an ImageFolder tree, or one .npz."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from esp_core.condensed import Condensed, load_condensed
+from esp_core.condensed import load_condensed
 from esp_core.errors import UserError
 from esp_core.files import replacing
+
+LONGEST = 40  # letters of a class name that a numbered folder keeps
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+OTHER = re.compile(r"[^\w-]")
+# Names that Windows keeps for devices, and folders that readers take for parts of a dataset.
+TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|(train|test|val|dev|eval|hold).*|.*macosx)", re.IGNORECASE)
 
 
 def export(path: Path, folder: Path, form: str) -> str:
     """Write the condensed set at `path` into `folder`; returns one line that says what lies there.
 
-    "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, "npz" is folder/<name>.npz with
-    images uint8 (n, H, W, C) and labels int64 (n,). Eight bits a channel, values outside [0, 1] as the nearest that can be shown.
+    "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, with classes as `folder_names` writes them;
+    "npz" is folder/<name>.npz with images uint8 (n, H, W, C) and labels int64 (n,). Eight bits a channel: values outside [0, 1]
+    as the nearest that can be shown. Raises UserError where the set is damaged, or `folder` holds something.
     """
     data = load_condensed(path)
     pixels = (data.images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -25,14 +34,22 @@ def export(path: Path, folder: Path, form: str) -> str:
         return f"{len(pixels)} images in {target}"
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; export into a new folder")
-    for i, (image, name) in enumerate(zip(pixels, _names(data, form), strict=True)):
-        target = folder / name.format(number=f"{i:05}")
+    names = folder_names(data.classes)
+    for i, (image, label) in enumerate(zip(pixels, data.labels.tolist(), strict=True)):
+        target = folder / (f"{names[label]}/{i:05}.png" if form == "imagefolder" else f"{i:05}-{names[label]}.png")
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(target)
     return f"{len(pixels)} images in {folder}"
 
 
-def _names(data: Condensed, form: str) -> list[str]:
-    safe = ["".join(c if c.isalnum() or c in "-_" else "_" for c in name) for name in data.classes]
-    pattern = "{name}/{{number}}.png" if form == "imagefolder" else "{{number}}-{name}.png"
-    return [pattern.format(name=safe[label]) for label in data.labels.tolist()]
+def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """A folder name for each class: all different, also where case does not count, and in the classes' order when sorted.
+
+    They are the classes' own names where these can be that; otherwise each is the label, with leading zeros, and what of the name
+    every file system takes: ("b", "a/c") gives 0-b and 1-a_c.
+    """
+    plain = all(PLAIN.fullmatch(name) and not TAKEN.fullmatch(name) for name in classes)
+    if plain and list(classes) == sorted(classes) and len({name.casefold() for name in classes}) == len(classes):
+        return tuple(classes)
+    digits = len(str(len(classes) - 1))
+    return tuple(f"{label:0{digits}}-{OTHER.sub('_', name)[:LONGEST]}" for label, name in enumerate(classes))

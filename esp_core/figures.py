@@ -6,7 +6,6 @@ A figure has a panel for every set, methods below one another and IPCs side by s
 """
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.reporting.saving import save
 
@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.figures", description=(__doc__ or "").partition("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     one = kinds.add_parser("grid", help="the images of a dataset's condensed sets, a row a class")
-    one.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG figures NAME` prints it")
+    one.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG figures NAME` prints it")
     one.add_argument("--condensed", type=Path, nargs="+", required=True, help="condensed sets, .safetensors")
     one.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
     args = parser.parse_args()

@@ -11,7 +11,6 @@ operation, above what was alive before the step.
 import argparse
 import csv
 import io
-import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from esp_core import devices, files, memory, networks, objectives, parametrisations, seeds
+from esp_core import devices, files, jobspec, memory, networks, objectives, parametrisations, seeds
 from esp_core.augment import dsa
 from esp_core.errors import command
 from esp_core.networks.flat import FlatNetwork, flatten
@@ -213,7 +212,7 @@ def main() -> None:
     from esp_core import datasets
 
     parser = argparse.ArgumentParser(prog="python -m esp_core.footprint", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG footprint figure7`")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG footprint figure7`")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5; only its shape counts")
     parser.add_argument("--out", type=Path, required=True, help="a row a method and case, .csv")
     args = parser.parse_args()

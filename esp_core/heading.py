@@ -1,6 +1,5 @@
 """The first lines of a job's log: what it was told to do, by which code, with which packages, and where."""
 
-import json
 import os
 import platform
 import sys
@@ -10,7 +9,8 @@ from importlib import metadata
 from itertools import pairwise
 from typing import Any
 
-from esp_core import __version__
+from esp_core import __version__, jobspec
+from esp_core.errors import UserError
 from esp_core.provenance import canonical, digest, module_file, source_digest
 
 PACKAGES = ("torch", "torchvision", "kornia", "numpy")  # what decides about numbers
@@ -20,12 +20,12 @@ def heading(stage: str, arguments: Sequence[str]) -> str | None:
     """Of the job of a stage, such as "esp_core.distill", with the command line `arguments`; None where they hold no spec."""
     given = dict(pairwise(arguments))
     try:
-        spec = json.loads(given["--spec"])
+        spec = jobspec.read(given["--spec"])
         known = canonical(spec)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, UserError):
         return None
     code = given.get("--code") or source_digest(stage, *_network(stage, spec))
-    seed = f", seed {spec['study_seed']}" if isinstance(spec, dict) and "study_seed" in spec else ""
+    seed = f", seed {spec['study_seed']}" if "study_seed" in spec else ""
     packages = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
     versions = ", ".join([f"esp_core {__version__}", f"Python {platform.python_version()}", *packages])
     place = f"{platform.node()}, process {os.getpid()}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
@@ -40,7 +40,7 @@ def stage_of(module: str) -> str:
 
 def _network(stage: str, spec: Any) -> list[str]:
     """The module of the experts' network, which is looked up by name, so that the digest is the one that the shard records."""
-    if stage != "esp_core.experts" or not isinstance(spec, dict) or "name" not in spec.get("network", {}):
+    if stage != "esp_core.experts" or "name" not in spec.get("network", {}):
         return []
     name = str(spec["network"]["name"])
     module = name.partition(":")[0] if ":" in name else f"esp_core.networks.{name}"

@@ -26,7 +26,7 @@ from esp_core.study import Study, load
 # The stages that are shown, what they run, and the rule whose threads a profile sets.
 STAGES = {
     "download": ("download",),
-    "prepare": ("prepare",),
+    "prepare": ("prepare", "trial"),
     "experts": ("experts", "manifest"),
     "distill": ("distill",),
     "evaluate": ("evaluate",),
@@ -93,6 +93,7 @@ def output(results: Path, study: Study, stage: str, *job: str) -> Path:
     places: dict[str, Callable[..., Path]] = {
         "download": lambda name: results / "downloads" / name / "files.json",
         "prepare": lambda name: own / "data" / f"{name}.h5",
+        "trial": lambda name: own / "data" / f"{name}.trial.json",
         "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
         "manifest": lambda name: own / "experts" / name / "manifest.json",
         "tables": lambda table: own / "tables" / f"table{table}.csv",

@@ -7,12 +7,12 @@ Lines differ in marker and dash, not in colour alone, so that they can be told a
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.files import write
 from esp_core.reporting import runs
@@ -119,7 +119,7 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     one, two = (kinds.add_parser(name, help=text) for name, text in (("memory", "Figure 7"), ("batches", "Figure 8")))
     for each in (one, two):
-        each.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG plots NAME` prints it")
+        each.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG plots NAME` prints")
         each.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
     one.add_argument("--csv", type=Path, required=True, help="rows of `python -m esp_core.footprint`")
     two.add_argument("--results", type=Path, required=True, help="the folder of the study")

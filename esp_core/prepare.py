@@ -9,7 +9,6 @@ of each part, and files that were left out or changed, by reason.
 import argparse
 import importlib
 import inspect
-import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.provenance import canonical, source_digest
 
@@ -95,7 +95,7 @@ def _versions() -> dict[str, str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="dataset, kind, options and study_seed, as JSON")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="dataset, kind, options and study_seed, as JSON")
     parser.add_argument("--files", type=Path, help="files.json of an official dataset")
     parser.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")
     return parser.parse_args()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Modules that decide how a job talks, or the package is called, never what a job computes: editing them reruns nothing. This one is among
 # them because a `canonical` that writes otherwise changes every spec, and so reruns everything by itself.
-SPEAKS_ONLY = frozenset({"esp_core", "esp_core.progress", "esp_core.errors", "esp_core.provenance"})
+SPEAKS_ONLY = frozenset({"esp_core", "esp_core.progress", "esp_core.errors", "esp_core.jobspec", "esp_core.provenance"})
 
 
 def canonical(spec: Any) -> str:

@@ -4,7 +4,7 @@ Operations and activations are those of one image's forward pass. config/rates.y
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from esp_core import schema
+from esp_core.budget import decoder_numbers
 from esp_core.datasets import catalogue
 from esp_core.errors import UserError
 from esp_core.provenance import ROOT
@@ -138,17 +139,9 @@ def synthetic_images(parametrisation: Mapping[str, Any], ipc: int, data: Shape) 
         return stored
     decoders, side = parametrisation["decoders"], data.size // 2 ** parametrisation["upsamplings"]
     code = data.classes * parametrisation["code_channels"] * side**2
-    room = stored * data.values - decoders * sum(_decoder_numbers(parametrisation, data))
+    shared = decoders * decoder_numbers(data.channels, *(parametrisation[key] for key in ("code_channels", "width", "upsamplings")))
+    room = stored * data.values - shared
     return int(max(1, room // code) * data.classes * decoders)
-
-
-def _decoder_numbers(parametrisation: Mapping[str, Any], data: Shape) -> Iterator[int]:
-    """Numbers in each layer of a decoder: 3x3 convolution and bias, scale and shift in all but the last."""
-    inputs, width, layers = parametrisation["code_channels"], parametrisation["width"], parametrisation["upsamplings"]
-    for layer in range(layers):
-        outputs = data.channels if layer == layers - 1 else width
-        yield 9 * inputs * outputs + outputs + (0 if layer == layers - 1 else 2 * width)
-        inputs = outputs
 
 
 def decoder(parametrisation: Mapping[str, Any], data: Shape) -> Network:

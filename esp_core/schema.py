@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -45,8 +46,9 @@ _BOUNDS = {
 
 @cache
 def whole() -> dict[str, Any]:
-    """The schema of a study."""
-    return dict(yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8")))
+    """The schema of a study; where the package is installed without the repository, its own copy."""
+    places = (ROOT / "config" / "schema.yaml", Path(__file__).with_name("schema.yaml"))
+    return dict(yaml.safe_load(next(place for place in places if place.is_file()).read_text(encoding="utf-8")))
 
 
 def part(*names: str) -> dict[str, Any]:

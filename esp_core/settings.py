@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
+from esp_core import jobspec
 from esp_core.errors import command
 from esp_core.files import write
 
 
 def run(spec: dict[str, Any], out: Path) -> None:
     """Write the config of `spec` to `out`, .yaml, which `snakemake --configfile` takes again, and its .html beside it."""
-    text = yaml.safe_dump(spec["config"], sort_keys=False, allow_unicode=True, width=140)
+    text = yaml.safe_dump(json.loads(json.dumps(spec["config"])), sort_keys=False, allow_unicode=True, width=140)
     title = html.escape(f"Configuration of study {spec['config']['study']}")
     head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>'
     write(out.with_suffix(".html"), f"{head}\n<h1>{title}</h1>\n<pre>{html.escape(text)}</pre>\n</html>\n")
@@ -27,7 +28,7 @@ def run(spec: dict[str, Any], out: Path) -> None:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.settings", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, required=True, help="JSON, as `python -m esp_core.study CONFIG settings` prints it")
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core.study CONFIG settings` prints it")
     parser.add_argument("--out", type=Path, required=True, help="the configuration, .yaml; .html is written beside it")
     args = parser.parse_args()
     run(args.spec, args.out)

@@ -48,6 +48,24 @@ def _prepare(study: Study, dataset: str) -> Spec:
     return _common(study, dataset) | job
 
 
+def _trial(study: Study, dataset: str) -> Spec:
+    """The networks and sets of `dataset`, each once, and what a network needs in order to teach."""
+    cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in study.condensed() if name == dataset]
+    needs = ["features", "classifier"] if any(methods.uses_network(recipe) for _, recipe in cells) else []
+    kinds = {kind for _, recipe in cells for kind in recipe["objectives"]}
+    needs += sorted({need for kind in kinds for need in schema.part("objectives", kind).get("needs", ())})
+    tested = [study.network(dataset, network) for name, *_, network in study.rows() if name == dataset]
+    teaching = [{"network": study.distill_network(dataset), "needs": needs}] if needs else []
+    return _split(study, dataset) | {
+        "networks": _each_once([*teaching, *({"network": network, "needs": []} for network in tested)]),
+        "sets": _each_once([{"ipc": ipc, "parametrisation": recipe["parametrisation"]} for ipc, recipe in cells]),
+    }
+
+
+def _each_once(values: list[Spec]) -> list[Spec]:
+    return [value for i, value in enumerate(values) if value not in values[:i]]
+
+
 def _trajectories(study: Study, dataset: str) -> Spec:
     settings = study.experts(dataset)
     return _split(study, dataset) | {
@@ -177,6 +195,7 @@ def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
 _MAKERS: dict[str, Callable[..., Spec]] = {
     "download": _download,
     "prepare": _prepare,
+    "trial": _trial,
     "experts": _experts,
     "manifest": _manifest,
     "distill": _distill,
@@ -235,6 +254,8 @@ def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
     yield f"esp_core.{'experts' if stage == 'manifest' else stage}"
     if stage == "prepare":
         yield f"esp_core.datasets.{study.datasets[given['dataset']]['kind']}"
+    elif stage == "trial":
+        yield from _trial_modules(study, given["dataset"])
     elif stage == "experts":
         yield from _network_modules(study.distill_network(given["dataset"])["name"])
     elif stage == "manifest":
@@ -254,6 +275,13 @@ def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         yield from _parametrisation_modules(study, study.figures[given["figure"]].cells)
     elif stage == "footprint":
         yield from _footprint_modules(study, given["figure"])
+
+
+def _trial_modules(study: Study, dataset: str) -> Iterator[str]:
+    """The modules of a dataset's networks and parametrisations."""
+    names = {row[3] for row in study.rows() if row[0] == dataset} | {study.distill_network(dataset)["name"]}
+    yield from (module for name in sorted(names) for module in _network_modules(name))
+    yield from _parametrisation_modules(study, [cell for cell in study.condensed() if cell[0] == dataset])
 
 
 def _parametrisation_modules(study: Study, cells: Iterable[tuple[str, int, str]]) -> Iterator[str]:

@@ -55,6 +55,7 @@ class Study:
         for dataset, ipc, method in self.condensed():
             self._epochs_read[dataset] = max(self._epochs_read[dataset], methods.last_epoch(self.recipe(dataset, ipc, method)))
         checks.refuse(checks.untrained(self))
+        checks.refuse(checks.unfitting(self))
 
     # What holds for a dataset.
 
@@ -121,6 +122,7 @@ class Study:
         taught = tuple(dict.fromkeys(cell[0] for cell in self.condensed() if self.uses_experts(*cell)))
         yield from (("download", name) for name in used if catalogue.is_official(self.datasets[name]["kind"]))
         yield from (("prepare", name) for name in used)
+        yield from (("trial", name) for name in used)
         yield from (("experts", name, str(shard)) for name in taught for shard in self.shards(name))
         yield from (("manifest", name) for name in taught)
         yield from (("distill", dataset, str(ipc), method) for dataset, ipc, method in self.condensed())

@@ -9,13 +9,13 @@ The CSV holds a row a (method, cell, network). Its `mean` and `std` are those of
 
 import argparse
 import html
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from esp_core import jobspec
 from esp_core.errors import UserError, command
 from esp_core.files import write
 from esp_core.provenance import canonical, digest
@@ -103,7 +103,7 @@ def _places(results: Path) -> list[str]:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.tables", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=json.loads, help="JSON, as `python -m esp_core.study CONFIG tables NUMBER` prints it")
+    parser.add_argument("--spec", type=jobspec.read, help="JSON, as `python -m esp_core.study CONFIG tables NUMBER` prints it")
     parser.add_argument("--results", type=Path, help="folder of the study, results/STUDY")
     parser.add_argument("--published", type=Path, help="the paper's numbers, config/published.csv")
     parser.add_argument("--out", type=Path, help="the table, .csv; .md, .tex and .html are written beside it")

@@ -20,7 +20,7 @@ from tests.test_tables import PUBLISHED, ROOT, put
 
 OWN = {
     "study": "own",
-    "datasets": {"digits": {"ipc": [1, 10]}},
+    "datasets": {"digits": {"ipc": [1, 10], "options": {"size": 32}}},
     "distill_network": {"name": "convnet3"},
     "networks": ["convnet3", "resnet10"],
     "methods": {"random": {}, "dm": {}, "kfs": {}, "esp": {}, "esp_proj": {}, "esp_dm": {}, "full": {}},
@@ -180,7 +180,7 @@ def test_monotone_claims_compare_each_ipc_with_the_next_and_show_the_worst(tmp_p
     falling = {1: [30.0, 31.0, 32.0], 10: [25.0, 26.5, 26.9], 50: [25.9, 26.0, 27.0]}
     for ipc, values in falling.items():
         put(tmp_path, "digits", ipc, "esp_proj", values)
-    study = Study({**OWN, "datasets": {"digits": {"ipc": [10, 50, 1]}}})
+    study = Study({**OWN, "datasets": {"digits": {"ipc": [10, 50, 1], "options": {"size": 32}}}})
     row = answer(judged(tmp_path, study)[0], "projection_falls")
     assert (row["comparison"], row["comparisons"], row["ipc"]) == ("IPC 50 - IPC 10", 2, "1 10 50")
     assert (row["low"], row["high"]) == pytest.approx(paired(falling[50], falling[10]), abs=1e-4)

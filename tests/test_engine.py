@@ -138,7 +138,10 @@ def test_the_estimate_of_work_is_that_of_the_paper_s_network():
     ("plan", "bounds"),
     [
         (Plan("float32"), (1e-6, 1e-4)),
-        (Plan("float32", channels_last=True), (1e-6, 2e-2)),  # sums in another order: a value at the kink of a ReLU may fall on its other side
+        (
+            Plan("float32", channels_last=True),
+            (1e-6, 2e-2),
+        ),  # sums in another order: a value at the kink of a ReLU may fall on its other side
         (Plan("bfloat16", channels_last=True), (1e-2, 0.35)),  # of labels at random, whose gradients nearly cancel; a wrong one is off by 1
     ],
     ids=["float32", "channels_last", "bfloat16"],

@@ -22,7 +22,7 @@ BASE = {
     "study": "base",
     "seed": 0,
     "scope": "everything",
-    "datasets": {"digits": {"kind": "digits", "ipc": [1, 10], "options": {"size": 16}}},
+    "datasets": {"digits": {"kind": "digits", "ipc": [1, 10], "options": {"size": 32}}},
     "distill_network": {"name": "convnet3", "width": 32, "depth": 3},
     "networks": ["convnet3"],
     "experts": {"count": 20, "shard": 10, "keep": 21, "epochs": 20, "lr": 0.05},

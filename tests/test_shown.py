@@ -8,7 +8,7 @@ from esp_core.study import Study
 
 CONFIG = {
     "study": "s",
-    "datasets": {"digits": {"ipc": [1, 10]}, "cifar10": {"ipc": [1]}},
+    "datasets": {"digits": {"ipc": [1, 10], "options": {"size": 32}}, "cifar10": {"ipc": [1]}},
     "methods": {"dm": {}, "esp": {}, "esp_64": {"base": "esp", "synthetic_batch": 64}, "mtt": {}, "full": {}},
     "tables": {"1": {"methods": ["dm", "esp", "full"]}},
     "figures": {

@@ -19,7 +19,7 @@ NO_FLIP = "color_crop_cutout_scale_rotate"
 
 SMALL = {
     "study": "small",
-    "datasets": {"digits": {"ipc": [1, 10]}, "cifar10": {"ipc": [1]}},
+    "datasets": {"digits": {"ipc": [1, 10], "options": {"size": 32}}, "cifar10": {"ipc": [1]}},
     "distill_network": {"name": "convnet3", "width": 8},
     "experts": {"count": 4, "shard": 2},
     "methods": {"random": {}, "dm": None, "esp": {}, "full": {}},
@@ -190,6 +190,7 @@ def test_settings_of_one_dataset_lie_over_the_studys():
     datasets = {
         "digits": {
             "ipc": [1],
+            "options": {"size": 32},
             "experts": {"lr": 0.5},
             "distill_network": {"width": 16},
             "evaluation": {"epochs": 2, "full": {"epochs": 3}},

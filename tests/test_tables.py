@@ -37,6 +37,7 @@ def put(results, dataset, ipc, method, accuracies, network="convnet3", **changes
         "protocol": "dsa-1a2b3c4d",
         "budget": 0 if full else 2560 * ipc,
         "budget_used": 0 if full else 2520 * ipc,
+        "saturated": 0.0,
         "parameters": 320_010,
         "device": "cpu: x86_64",
         "torch": "2.13.0+cpu",
@@ -396,3 +397,13 @@ def test_html_holds_the_same_entries_escaped_and_its_head_spans_its_columns():
     (line,) = root.findall("tbody/tr")
     assert ["".join(cell.itertext()) for cell in line] == ["A & B", "1.0 ± 0.1 (2.0)", "not measured (3.0)", "x<y"]
     assert [cell.findtext("b") for cell in line] == [None, "1.0 ± 0.1", "3.0", None]
+
+
+def test_a_saturated_set_is_named_once_below_the_table(tmp_path):
+    put(tmp_path, "digits", 1, "esp", DM)
+    _, markdown, _ = make(tmp_path, spec([("digits", 1)], ["esp"]))
+    assert "Saturated" not in markdown
+    put(tmp_path, "digits", 1, "dm", DM, saturated=0.894)
+    put(tmp_path, "digits", 1, "dsa", DM, saturated=0.24)
+    _, markdown, _ = make(tmp_path, spec([("digits", 1)], ["esp", "dm", "dsa"]))
+    assert markdown.count("Saturated") == 1 and "by too high a rate: dm for digits, IPC 1 (89%).\n" in markdown

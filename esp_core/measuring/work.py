@@ -105,7 +105,7 @@ def _download(task: Task) -> None:
 def _experts(task: Task) -> None:
     from esp_core import experts
 
-    experts.train(argparse.Namespace(spec=task.spec, data=_data(task), out=task.output))
+    experts.train(argparse.Namespace(spec=task.spec, trial=None, data=_data(task), out=task.output))
 
 
 def _manifest(task: Task) -> None:

@@ -96,6 +96,11 @@ def last_epoch(recipe: Settings) -> int:
     return int(teacher["start_max"] + teacher["length"]) if teacher.get("kind") == "experts" and recipe["iterations"] else 0
 
 
+def uses_network(recipe: Settings) -> bool:
+    """Whether distillation by `recipe` runs the network at all: to match something, or for the features that herding goes by."""
+    return bool(recipe["objectives"] or recipe["parametrisation"].get("init") == "herding")
+
+
 def protocol(name: str, changes: Settings, flip: bool = True) -> dict[str, Any]:
     """The evaluation protocol `name` with `changes` to its numbers. `flip` as in `recipe`."""
     settings = {"name": name, **_file("protocols.yaml")[name], **changes}

@@ -160,7 +160,8 @@ class Whole(ABC):
     """An objective that is no loss on additive statistics and brings its own backward pass.
 
     `needs_real`: it uses real images. `keeps_graph`: the graph of all images and steps is alive at once. `tensors`: numbers that
-    are learned beside the synthetic set, each under a learning rate `lr_<name>` of the outer optimiser.
+    are learned beside the synthetic set, each under a learning rate `lr_<name>` of the outer optimiser; `floors`: the lowest values of
+    those that `restrict` keeps above one.
     """
 
     needs_real: bool = True
@@ -168,6 +169,7 @@ class Whole(ABC):
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.floors: dict[str, float] = {}
 
     @abstractmethod
     def backward(self, lesson: Lesson, weight: float) -> Tensor:

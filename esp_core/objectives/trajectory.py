@@ -50,6 +50,7 @@ class Trajectory(Whole):
             raise UserError(f"objectives.trajectory.memory: {memory!r}; use one of {', '.join(MEMORIES)}")
         self.steps, self.batch, self.memory, self.keeps_graph = steps, batch, memory, memory == "graph"
         self.tensors = {"step_size": torch.tensor(step_size)}
+        self.floors = {"step_size": SMALLEST}
 
     def backward(self, lesson: Lesson, weight: float) -> Tensor:
         if lesson.state.target is None:

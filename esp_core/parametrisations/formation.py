@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.errors import UserError
+from esp_core.budget import check_factor
 from esp_core.parametrisations import RealImages, Task
 from esp_core.parametrisations.pixels import Pixels
 
@@ -16,8 +16,7 @@ class Formation(Pixels):
     """
 
     def __init__(self, task: Task, factor: int = 2, init: str = "random", clamp: int = 0):
-        if factor < 1 or task.size % factor:
-            raise UserError(f"parametrisation.factor: {factor} does not divide {task.size} pixels")
+        check_factor(task, factor)
         super().__init__(task, init, clamp)
         self.factor = factor
         self.images_per_unit = factor**2

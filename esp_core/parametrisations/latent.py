@@ -11,36 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esp_core.budget import codes_per_class
 from esp_core.errors import UserError
 from esp_core.parametrisations import Parametrisation, RealImages, Task
-
-
-def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: int) -> int:
-    """Numbers in one decoder: `upsamplings` 3x3 convolutions with bias, a norm's scale and shift after all but the last."""
-    inputs = [code_channels] + [width] * (upsamplings - 1)
-    outputs = [width] * (upsamplings - 1) + [channels]
-    convolutions = sum(9 * i * o + o for i, o in zip(inputs, outputs, strict=True))
-    return convolutions + 2 * width * (upsamplings - 1)
-
-
-def codes_per_class(task: Task, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
-    """The most codes a class that fit the budget beside the decoders.
-
-    Raises UserError, naming the smallest IPC that fits, where not one code a class does.
-    """
-    side = task.size // 2**upsamplings
-    if side < 1 or side * 2**upsamplings != task.size:
-        raise UserError(f"parametrisation.upsamplings: {upsamplings} does not divide {task.size} pixels into whole codes")
-    shared = decoders * decoder_numbers(task.channels, code_channels, width, upsamplings)
-    per_code = task.classes * code_channels * side**2
-    count = (task.budget - shared) // per_code
-    if count < 1:
-        smallest = math.ceil((shared + per_code) / (task.budget / task.ipc))
-        raise UserError(
-            f"parametrisation latent: {decoders} decoders take {shared:,} of {task.budget:,} numbers at IPC {task.ipc} and leave no "
-            f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders or width"
-        )
-    return count
 
 
 class Latent(Parametrisation):

@@ -14,6 +14,7 @@ from esp_core.reporting.summary import paired_name
 Values = tuple[Any, ...]
 Title = Callable[[str, Any], str]  # ("method", "esp") -> "ESP (ours)"
 _BUDGET = "budget"
+SATURATED = 0.25  # as in saturation.py
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
@@ -80,6 +81,7 @@ def notes(frame: pd.DataFrame, runs: pd.DataFrame, layout: Layout) -> list[str]:
             "The last row is the mean of the differences between two methods, seed by seed, with its 95 % t-interval; that covers the "
             "seeds of these trainings, not another distillation."
         )
+    said += _saturated(runs)
     said.append(f"Protocol: {_protocols(runs)}. Networks: {_networks(runs)}.")
     said.append(f"torch {', '.join(runs.torch.unique())}; device {', '.join(runs.device.unique())}.")
     return [*said, *remarks]
@@ -137,6 +139,14 @@ def _signed(value: float) -> str:
 
 def _range(values: "pd.Series[int]") -> str:
     return f"{values.min()}" if values.nunique() == 1 else f"{values.min()} to {values.max()} (column n of the CSV says which)"
+
+
+def _saturated(runs: pd.DataFrame) -> list[str]:
+    """The sets whose pixels have left what images can hold, as `python -m esp_core.distill` says in its log."""
+    shares = pd.to_numeric(runs.get("saturated", pd.Series(0.0, runs.index)), errors="coerce")
+    worst = runs.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
+    sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]
+    return [f"Saturated, with this share of the pixels at an end of their range by too high a rate: {'; '.join(sets)}."] * bool(sets)
 
 
 def _protocols(runs: pd.DataFrame) -> str:

@@ -64,6 +64,18 @@ def check_spec(shard: Shard, spec: dict[str, Any]) -> None:
             raise UserError(f"{shard.path}: made with {key} {theirs.get(key)}, this study has {ours.get(key)}; {REBUILD}")
 
 
+def check_use(path: Path, manifest: dict[str, Any], spec: dict[str, Any], data: str) -> None:
+    """Raise UserError where the experts of `manifest` are not those that the distillation `spec` asks for, on data of digest `data`."""
+    total = {"total": manifest["spec"]["total"]}
+    theirs = _flat({**{key: manifest["spec"][key] for key in ("dataset", "network")}, "experts": total})
+    ours = _flat({**{key: spec[key] for key in ("dataset", "network")}, "experts": spec.get("experts") or total})
+    for key in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(key) != ours.get(key):
+            raise UserError(f"{path}: experts of {key} {theirs.get(key)}, this job has {ours.get(key)}; give the experts that it asks for")
+    if manifest["data"] != data:
+        raise UserError(f"{path}: its experts were trained on other data ({manifest['data']}) than these ({data}); train them on these")
+
+
 def check_kin(shard: Shard, other: Shard) -> None:
     """Raise UserError where two shards differ in data, code or parameter layout. Their engines may differ; each is listed."""
     for key in ("data", "code", "layout"):

@@ -13,6 +13,7 @@ from torch import nn
 from esp_core import devices, engine, networks, seeds
 from esp_core.datasets.dataset import Dataset, load
 from esp_core.errors import UserError
+from esp_core.networks import trying
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.progress import Progress
 from esp_core.trajectories import store
@@ -31,7 +32,7 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
         raise UserError(f"experts.keep: {spec['keep']} snapshots; a trajectory of {recipe.epochs} epochs has 2 to {recipe.epochs + 1}")
     device = devices.pick(spec["device"])
     engine.make_deterministic(device)
-    data = load(data_path, device)
+    data = load(data_path, device, spec.get("validation"))
     if data.name != spec["dataset"]:
         raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")
     shard = _Shard(spec, recipe, data)
@@ -52,9 +53,9 @@ class _Shard:
     def __init__(self, spec: dict[str, Any], recipe: Recipe, data: Dataset):
         self.spec, self.recipe, self.data = spec, recipe, data
         self.device = data.train.images.device
+        channels, size, _ = data.shape
+        trying.check(spec["network"], channels, size, len(data.classes), trying.TEACHES)
         network = self._network(spec["first"])
-        if next(network.buffers(), None) is not None:
-            raise UserError(f"network {spec['network']['name']}: it keeps running statistics, which a trajectory lacks; use convnet3")
         flat = FlatNetwork(network)
         self.layout: store.Layout = [(name, list(shape)) for name, shape in flat.layout]
         self.parameters = flat.parameters
@@ -100,10 +101,11 @@ class _Shard:
             raise UserError(f"expert {records[0].expert}: {error}: nothing was learnt; raise experts.lr ({self.recipe.lr})") from None
 
     def _network(self, expert: int) -> nn.Module:
-        settings = {**self.spec["network"]}
         channels, size, _ = self.data.shape
         seed = seeds.derive(*self._name(expert), "init")
-        return networks.build(settings.pop("name"), channels, size, len(self.data.classes), seed=seed, **settings).to(self.device)
+        return networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=seed).to(
+            self.device
+        )
 
     def _name(self, expert: int) -> tuple[int, str, str, int]:
         return self.spec["study_seed"], "experts", self.spec["dataset"], expert

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Trajectories:
 
     def __init__(self, path: str | Path, device: str | torch.device = "cpu", hold: bool | None = None):
         """Raises UserError for a missing or foreign manifest and for a shard that is missing, truncated or of another study."""
-        path = Path(path)
+        self.path = path = Path(path)
         self.manifest = manifest.load(path)
         self.device = torch.device(device)
         self.layout = [(str(name), tuple(shape)) for name, shape in self.manifest["layout"]]
@@ -42,6 +43,10 @@ class Trajectories:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def check(self, spec: dict[str, Any], data: str) -> None:
+        """Raise UserError where these are not the experts of the distillation `spec` on data of digest `data`."""
+        manifest.check_use(self.path, self.manifest, spec, data)
 
     def segment(self, expert: int, start: int, length: int) -> Tensor:
         """Snapshots start .. start + length of an expert, (length + 1, P) float32 on the device. Raises IndexError outside."""

@@ -41,8 +41,8 @@ STUDY = {**TINY, "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}}}
 SMALLER = {**STUDY, "methods": {"dm": STUDY["methods"]["dm"]}}
 # What is submitted, by rule or group. What computes has one thread, since the machine is small.
 ON_A_GPU = ("train_experts", "distill", "evaluate")
-JOBS = {"data": 1, "train_experts": 2, "list_experts": 1, "distill": 2, "evaluate": 2, "tables": 1}
-FEWER_JOBS = {"data": 1, "distill": 1, "evaluate": 1, "tables": 1}
+JOBS = {"data": 1, "try_networks_and_sets": 1, "train_experts": 2, "list_experts": 1, "distill": 2, "evaluate": 2, "tables": 1}
+FEWER_JOBS = {"data": 1, "try_networks_and_sets": 1, "distill": 1, "evaluate": 1, "tables": 1}
 THREADS = ("--set-threads", *(f"{rule}=1" for rule in (*ON_A_GPU, "evaluate_full", "measure_memory")))
 
 

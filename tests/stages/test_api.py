@@ -1,14 +1,20 @@
 """`condense` on arrays: the set fits the budget, is learnt from, and is made once."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from small import CLASSES, NETWORK, SIZE, dataset
 
-from esp_core import condense, networks
+from esp_core import condense, networks, specs
 from esp_core.errors import UserError
 from esp_core.training import Images, accuracy, protocol, train
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "network": NETWORK,
     "experts": 2,
@@ -46,6 +52,105 @@ def test_a_second_call_makes_nothing_again(tmp_path):
     after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert {p: after[p] for p in before} == before
     assert len([p for p in after if p not in before]) == 1, "another recipe shares data and experts"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"iteration": 3000}, "iteration: unknown key; did you mean iterations? allowed:"),
+        ({"optimiser": {"lr_pixel": 5.0}}, "optimiser.lr_pixel: unknown key; did you mean lr_pixels? allowed:"),
+        ({"objectives": {"distribution": {"wait": 1.0}}}, "objectives.distribution.wait: unknown key"),
+        ({"iterations": -5}, "iterations: -5 is not allowed; allowed: at least 0"),
+        ({"iterations": "9"}, "iterations: '9' is not a whole number"),
+        ({"ipc": 0}, "ipc: 0 is not allowed; allowed: at least 1"),
+        ({"ipc": 1.5}, "ipc: 1.5 is not a whole number"),
+        ({"ipc": 31}, "images: class 0 has 30 training images, fewer than IPC 31; lower the IPC to 30 or add images"),
+        ({"device": "gpu"}, "device: 'gpu' is not allowed; allowed: auto, cpu, mps, cuda or cuda:<number>"),
+        ({"device": "cuda:99"}, "device: cuda:99 is asked for, but"),
+        ({"method": "full"}, "method: 'full' condenses nothing; use one of random, "),
+        ({"method": "../dm"}, "methods: '../dm' is not allowed"),
+        ({"method": "dmm"}, "methods.dmm: unknown method; use one of random, "),
+        ({"flip": "no"}, "flip: 'no' is not true or false"),
+        ({"seed": -1}, "seed: -1 is not allowed"),
+        ({"network": {"name": "convnet3", "widht": 8}}, "network.widht: unknown key; did you mean width?"),
+        ({"network": {"width": 0}}, "network convnet3: cannot be built for 1 x 8 x 8 images: "),
+        ({"network": {"depth": 4}}, "network convnet3: fails on 2 images of 1 x 8 x 8: RuntimeError"),
+        ({"network": {"name": "resnet10", "width": 2}}, "network resnet10: it keeps running statistics"),
+        ({"network": "convnet3"}, "network: 'convnet3' is not a mapping"),
+        ({"parametrisation": {"kind": "formation", "factor": 3}}, "parametrisation.factor: 3 does not divide 8 pixels"),
+        ({"parametrisation": {"kind": "formation", "factor": 4}, "ipc": 2}, "images: class 0 has 30 training images, of which"),
+        ({"objectives": {"mine": set()}}, "set() of type set: a setting is text"),
+        ({"method": "esp", "ipc": 1}, "parametrisation latent: 8 decoders take "),
+        ({"method": "esp", "experts": 0}, "experts: 0 is not allowed; allowed: at least 1"),
+        ({"method": "esp", "training": {"epoch": 1}}, "training.epoch: unknown key; did you mean epochs?"),
+        ({"method": "esp", "training": {"lr": "0.1"}}, "training.lr: '0.1' is not a number"),
+        ({"method": "esp", "training": {"count": 3}}, "training.count: unknown key; give their number as experts="),
+        ({"method": "esp", "training": {"epochs": 3}}, "teacher.start_max: 20 + length 5 needs 26 snapshots"),
+        ({"labels": lambda y: y + 0.5}, "labels: float64 (90,); give a whole number for each of the 90 images"),
+        ({"labels": lambda y: y - 1}, "labels: -1 is negative; number the classes from 0"),
+        ({"labels": lambda y: y + 1}, "labels: class 0 has no image, the next label is 1"),
+        ({"labels": lambda y: np.array(["cat", "dog", "cow"])[y]}, "labels: <U3 (90,)"),
+        ({"labels": lambda y: y[:-1]}, "labels: int64 (89,); give a whole number for each of the 90 images"),
+        ({"labels": lambda y: y[:, None]}, "labels: int64 (90, 1)"),
+        ({"labels": lambda y: y == 0}, "labels: bool (90,)"),
+        ({"labels": lambda y: [[1], [1, 2]]}, "labels: no array ("),
+        ({"labels": lambda y: y * 0}, "mine: two or more classes"),
+        ({"images": lambda x: x[:, :, :4]}, "images: images are 4 x 8; only square ones"),
+        ({"images": lambda x: x[:0], "labels": lambda y: y[:0]}, "images: uint8 (0, 1, 8, 8)"),
+        ({"images": lambda x: x * 0}, "images: channel 0 has one value in every training image"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(changes, line, tmp_path):
+    _, images, labels = arrays()
+    changes = {"method": "dm", "network": NETWORK, "iterations": 2, "device": "cpu", **changes}
+    images, labels = (changes.pop(name, lambda values: values)(values) for name, values in (("images", images), ("labels", labels)))
+    with pytest.raises(UserError) as error:
+        condense(images, labels, folder=tmp_path / "made", **changes)
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_what_the_result_depends_on_gives_another_set_from_the_same_folder(tmp_path):
+    _, images, labels = arrays()
+    given = {"ipc": 2, "folder": tmp_path, "device": "cpu", **TINY, "iterations": 2}
+    first = condense(images, labels, **given)
+    others = {
+        "images": condense(255 - images, labels, **given),
+        "labels": condense(images, (labels + 1) % CLASSES, **given),
+        "training": condense(images, labels, **{**given, "training": {**TINY["training"], "lr": 0.2}}),
+        "seed": condense(images, labels, **given, seed=1),
+        "network": condense(images, labels, **{**given, "network": {**NETWORK, "width": 5}}),
+        "teacher": condense(images, labels, **{**given, "teacher": {"length": 1, "steps": 2, "start_max": 1}}),
+    }
+    assert [name for name, made in others.items() if torch.equal(made.images, first.images)] == []
+    assert len(condense(images, labels % 2, **given).classes) == 2
+    assert condense(images, labels, **{**given, "experts": 1}).metadata["spec"]["experts"] == {"total": 1}
+    assert torch.equal(condense(images.copy(), labels.astype(np.uint8), **given).images, first.images)
+
+
+def test_other_code_gives_another_set(tmp_path, monkeypatch):
+    _, images, labels = arrays()
+    for digest in ("one", "two", "two"):
+        monkeypatch.setattr(specs, "code", lambda *_, digest=digest: digest)
+        condense(images, labels, method="dm", folder=tmp_path, device="cpu", network=NETWORK, iterations=1)
+    assert len(list(tmp_path.glob("ipc-1/*.safetensors"))) == 2
+
+
+def test_a_package_without_its_repository_checks_as_well(tmp_path):
+    shutil.copytree(ROOT / "esp_core", tmp_path / "esp_core", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "import numpy as n; from esp_core import condense; condense(n.zeros((2, 1, 8, 8), n.uint8), [0, 1], method='dm', iteration=1)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert "UserError: iteration: unknown key; did you mean iterations?" in done.stderr
+
+
+def test_numpy_numbers_and_tuples_are_settings(tmp_path):
+    _, images, labels = arrays()
+    optimiser = {"decay": "steps", "milestones": (np.float32(0.5),), "gamma": 0.5}
+    settings = {"method": "dm", "ipc": np.int64(1), "iterations": np.int32(2), "optimiser": optimiser, "flip": np.bool_(False)}
+    assert (
+        len(condense(torch.from_numpy(images), torch.from_numpy(labels), folder=tmp_path, device="cpu", network=NETWORK, **settings).labels)
+        == 3
+    )
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 8, 8, 1), np.uint8), np.zeros((4, 1, 8, 8), np.float32)])

@@ -7,7 +7,8 @@ from PIL import Image
 from small import CLASSES, LATENT, SIZE
 
 from esp_core import load_condensed, parametrisations
-from esp_core.condensed import save_condensed
+from esp_core.condensed import check_data, save_condensed
+from esp_core.datasets import Dataset, Split
 from esp_core.errors import UserError
 from esp_core.export import export
 from esp_core.parametrisations import Task
@@ -55,9 +56,44 @@ def test_export_holds_the_images(stored, tmp_path):
     assert abs(arrays["images"][..., 0] / 255 - data.images[:, 0].clamp(0, 1).numpy()).max() <= 0.5 / 255 + 1e-6
     assert arrays["labels"].tolist() == data.labels.tolist()
     export(path, tmp_path / "tree", "imagefolder")
-    files = sorted((tmp_path / "tree" / "b_c").iterdir())
+    files = sorted((tmp_path / "tree" / "1-b_c").iterdir())
     assert len(files) == int((data.labels == 1).sum())
     first = int((data.labels == 1).nonzero()[0])
     assert (np.array(Image.open(files[0])) == arrays["images"][first, ..., 0]).all()
     with pytest.raises(UserError, match="not empty"):
         export(path, tmp_path / "tree", "png")
+
+
+def data_like(task, classes, **changes):
+    """A dataset that fits a set of `task` but for `changes`."""
+    size, channels = changes.get("size", task.size), changes.get("channels", task.channels)
+    split = Split(torch.zeros(2, channels, size, size, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
+    mean, std = (changes.get(name, getattr(task, name)) for name in ("mean", "std"))
+    return Dataset("other", split, split, classes, mean, std, "digest")
+
+
+@pytest.mark.parametrize(
+    ("classes", "changes", "told"),
+    [
+        (("b/c", "a", "d"), {}, "its class 0 of 3 is 'a', that of the data other 'b/c'"),
+        (("a", "b/c"), {}, "its class 2 of 3 is 'd', that of the data other 'missing'"),
+        (("a", "b/c", "d", "e"), {}, "its class 3 of 3 is 'missing', that of the data other 'e'"),
+        (("a", "b/c", "d"), {"size": 16}, r"its image shape is \(1, 8, 8\), that of the data other \(1, 16, 16\)"),
+        (("a", "b/c", "d"), {"channels": 3, "mean": torch.zeros(3), "std": torch.ones(3)}, r"its image shape is \(1, 8, 8\)"),
+        (("a", "b/c", "d"), {"std": torch.tensor([0.31])}, r"its normalisation's std is \[0.3\], that of the data other \[0.31\]"),
+        (("a", "b/c", "d"), {"mean": torch.tensor([0.41])}, r"its normalisation's mean is \[0.4\], that of the data other \[0.41\]"),
+    ],
+)
+def test_data_that_a_set_was_not_made_for_are_refused(stored, classes, changes, told):
+    path, _ = stored
+    condensed = load_condensed(path)
+    check_data(path, condensed, data_like(TASK, ("a", "b/c", "d")))
+    with pytest.raises(UserError, match=f"set.safetensors: {told}"):
+        check_data(path, condensed, data_like(TASK, classes, **changes))
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c", "d"), ("a", "b", 3)])
+def test_a_set_without_a_name_for_each_class_is_damaged(classes, tmp_path):
+    save_condensed(tmp_path / "set", parametrisations.build(TASK, kind="pixels"), {"kind": "pixels"}, classes, {})
+    with pytest.raises(UserError, match="set: damaged or not a condensed set .no names for 3 classes"):
+        load_condensed(tmp_path / "set")

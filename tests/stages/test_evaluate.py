@@ -5,7 +5,9 @@ import csv
 import pytest
 from small import NETWORK, dataset
 
-from esp_core import datasets, evaluate, training
+from esp_core import datasets, evaluate, parametrisations, training
+from esp_core.condensed import save_condensed
+from esp_core.errors import UserError
 
 SPEC = {
     "study_seed": 0,
@@ -117,3 +119,18 @@ def test_seeds_side_by_side_are_the_same_networks(rows, tmp_path):
         pairs = zip(one["curve"].split(), other["curve"].split(), strict=True)
         assert all(float(a.split(":")[1]) == pytest.approx(float(b.split(":")[1]), rel=2e-3) for a, b in pairs)
         assert other["spec"] != one["spec"]
+
+
+def test_a_set_of_other_classes_is_refused_before_anything_is_trained(trained, tmp_path):
+    """(cat, dog) tested on (dog, cat) would be an accuracy below chance."""
+    data = dataset()
+    task = parametrisations.Task(3, 1, 1, 8, data.mean, data.std)
+    path, settings = tmp_path / "set.safetensors", {"kind": "pixels"}
+    for classes in (data.classes, data.classes[::-1]):
+        save_condensed(path, parametrisations.build(task, **settings), settings, classes, {})
+        if classes == data.classes:
+            evaluate.run({**SPEC, "seeds": 1}, tmp_path / "data.h5", path)
+    assert trained.count == 1
+    with pytest.raises(UserError, match="set.safetensors: its class 0 of 3 is 'c', that of the data small 'a'"):
+        evaluate.run(SPEC, tmp_path / "data.h5", path)
+    assert trained.count == 1

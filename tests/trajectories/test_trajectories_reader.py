@@ -2,7 +2,10 @@ from itertools import islice
 
 import pytest
 import torch
+from trajectories.expert_specs import SPEC
 
+from esp_core import datasets
+from esp_core.errors import UserError
 from esp_core.trajectories import Trajectories, codec
 from esp_core.trajectories.shard import Shard
 
@@ -86,3 +89,34 @@ def test_only_the_needed_columns_are_read(experts, monkeypatch):
     monkeypatch.setattr(Shard, "read", lambda self, row, columns: read.append(list(columns)) or original(self, row, columns))
     experts.segment(1, 2, 1)
     assert read == [codec.needed(2, 1)] == [[0, 2, 3]]
+
+
+JOB = {"dataset": "digits", "network": SPEC["network"], "experts": {"total": 4}}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dataset": "svhn"}, "experts of dataset digits, this job has svhn"),
+        ({"network": {**SPEC["network"], "width": 8}}, "experts of network.width 4, this job has 8"),
+        ({"network": {**SPEC["network"], "norm": "batch"}}, "experts of network.norm None, this job has batch"),
+        ({"experts": {"total": 5}}, "experts of experts.total 4, this job has 5"),
+    ],
+)
+def test_experts_of_another_job_are_refused(experts, change, told):
+    experts.check(JOB, experts.manifest["data"])
+    experts.check({**JOB, "experts": None}, experts.manifest["data"])
+    with pytest.raises(UserError, match=f"manifest.json: {told}; give the experts that it asks for"):
+        experts.check({**JOB, **change}, experts.manifest["data"])
+
+
+def test_experts_trained_on_other_data_are_refused(experts, digits):
+    data = datasets.load(digits)
+    experts.check(JOB, data.digest)
+    with pytest.raises(UserError, match=f"manifest.json: its experts were trained on other data \\({data.digest}\\) than these"):
+        experts.check(JOB, data.holdout(0.25, seed=0).digest)  # the same file, but part of the images is kept for a test
+
+
+def test_experts_never_see_the_images_that_are_kept_for_a_choice(make, digits, tmp_path):
+    shard = Shard(make(tmp_path / "shard-000.h5", validation=0.25))
+    assert shard.header["data"] == datasets.load(digits, validation=0.25).digest != datasets.load(digits).digest

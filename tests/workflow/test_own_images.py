@@ -74,3 +74,20 @@ def test_a_folder_that_grew_is_prepared_again(bare, tmp_path):
     copy.run(prepared)
     assert datasets.load(copy.folder / prepared).classes == ("daisy", "rose", "tulip")
     assert "Nothing to be done" in copy.run(prepared, "--dry-run")
+
+
+def test_a_class_below_the_ipc_is_refused_before_any_expert(bare, tmp_path):
+    """The bad cell is named once the data are there; cells without experts are made all the same."""
+    copy = type(bare)(shutil.copytree(bare.folder, tmp_path / "repository"))
+    generator, labels = np.random.default_rng(0), np.repeat([0, 1], [30, 6])
+    np.savez(tmp_path / "mine.npz", images=generator.integers(0, 255, (36, 1, 16, 16), dtype=np.uint8), labels=labels)
+    mine = {"kind": "npz", "ipc": [2, 10], "options": {"path": str(tmp_path / "mine.npz")}}
+    copy.save({**copy.config, "datasets": {"mine": mine}, "methods": {"random": {}, "esp": copy.config["methods"]["esp"]}})
+    printed = copy.run(check=False)
+    told = "mine: class 1 has 5 training images, fewer than IPC 10; lower the IPC to 5 or add images"
+    results = copy.folder / "results" / "tiny"
+    logs = {log.relative_to(results / "logs").parts[0] for log in (results / "logs").rglob("*.log") if told in log.read_text()}
+    assert f"error: {told}" in printed and "Traceback" not in printed
+    assert logs == {"try_networks_and_sets", "train_experts", "distill"}
+    assert list(results.rglob("shard-*.h5*")) == []
+    assert [path.name for path in (results / "distilled").rglob("*.safetensors")] == ["random.safetensors"]

@@ -10,6 +10,7 @@ ESP = {job.replace(" dm", " esp") for job in DM}
 TABLES = {"tabulate 1", "judge_claims"}
 END = TABLES | {"draw_grid grid-digits"}
 SETTINGS = {"write_settings"}  # the report's page of the config
+TRIAL = {"try_networks_and_sets digits"}  # of seconds; what it finds is no input of the others
 SHARDS = {"train_experts digits 000", "train_experts digits 001"}
 
 
@@ -50,12 +51,12 @@ def test_an_edited_table_module_runs_the_tables_only(repository):
 
 def test_an_edited_network_runs_all_that_trains_it_but_not_the_data(repository):
     repository.append("esp_core.networks.convnet3", "\nUSED = 1\n")
-    assert repository.planned() == SHARDS | {"list_experts digits"} | DM | ESP | END
+    assert repository.planned() == TRIAL | SHARDS | {"list_experts digits"} | DM | ESP | END
 
 
 def test_an_edited_reader_runs_everything_that_reads_its_data(repository):
     repository.append("esp_core.datasets.digits", "\nUSED = 1\n")
-    assert repository.planned() == {"prepare digits"} | SHARDS | {"list_experts digits"} | DM | ESP | END
+    assert repository.planned() == {"prepare digits"} | TRIAL | SHARDS | {"list_experts digits"} | DM | ESP | END
 
 
 def test_modules_that_only_speak_or_plan_run_nothing(repository):
@@ -100,6 +101,14 @@ def test_one_deleted_csv_runs_that_evaluation_and_the_table(repository):
 def test_one_deleted_condensed_set_is_made_again(repository):
     (repository.folder / "results/tiny/distilled/digits/ipc-1/dm.safetensors").unlink()
     assert repository.planned() == {"distill digits 1 dm", "evaluate digits 1 dm convnet3"} | END
+
+
+def test_a_new_budget_is_tried_before_it_is_distilled(repository):
+    config = repository.config
+    config["datasets"]["digits"]["ipc"] = [1, 2, 3]
+    repository.save(config)
+    new = {job.replace(" 2 ", " 3 ") for job in DM | ESP if " 2 " in job}
+    assert repository.planned() == TRIAL | new | END | SETTINGS
 
 
 def test_a_new_method_runs_alone(repository):

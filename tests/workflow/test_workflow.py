@@ -48,7 +48,7 @@ def test_the_snakefile_is_short_and_every_stage_has_its_file():
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
 def test_every_rule_has_the_same_shape(file, name, body):
     directives = re.findall(r"^    (\w+):", body, flags=re.MULTILINE)
-    assert [d for d in directives if d not in ("input", "wildcard_constraints")] == list(SHAPE)
+    assert [d for d in directives if d not in ("input", "priority", "wildcard_constraints")] == list(SHAPE)
     assert {"spec", "code"} <= set(re.findall(r"^        (\w+)=\w+_of\(", body, flags=re.MULTILINE))
     assert '"python -m esp_core.' in body and "> {log:q} 2>&1" in body
     assert ("gpu=1" in body) == (name in ON_A_DEVICE)
@@ -78,7 +78,8 @@ def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_only_rules_of_seconds_are_grouped(name):
     profile = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
-    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - {"download", "list_experts", "write_settings"}
+    alone = {"download", "try_networks_and_sets", "list_experts", "write_settings"}
+    assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - alone
     assert profile["group-components"].keys() == set(profile["groups"].values())
 
 
@@ -98,7 +99,8 @@ def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
     assert code == 0, output
     cells = 10 + 6 + 9 + 5  # esp in ten cells; two ablations and Table 3's three others at three IPCs; the batches of Figure 8
     rows = 10 + 6 * 2 + 3 * 4 + 3 * 2 + 5  # Table 1, Table 2's other networks, Table 3, the ablations of Table 4, Figure 8
-    wanted = {"download": 4, "prepare": 4, "train_experts": 4 * 1000 // 25, "list_experts": 4, "distill": cells, "evaluate": rows}
+    once = dict.fromkeys(("download", "prepare", "try_networks_and_sets", "list_experts"), 4)
+    wanted = {**once, "train_experts": 4 * 1000 // 25, "distill": cells, "evaluate": rows}
     found = counts(output)
     shown = {
         "tabulate": 4,
@@ -185,7 +187,7 @@ def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository)
     config["networks"] = ["convnet3", "mine:small"]
     repository.save(config)
     wanted = {f"evaluate digits {ipc} {method} mine:small" for ipc in (1, 2) for method in ("dm", "esp")}
-    assert repository.planned() == wanted | {"tabulate 2", "write_settings"}
+    assert repository.planned() == wanted | {"try_networks_and_sets digits", "tabulate 2", "write_settings"}
     path = "results/tiny/evaluated/digits/ipc-1/dm/mine:small.csv"
     repository.run(path)
     assert "Nothing to be done" in repository.run(path)

@@ -31,6 +31,7 @@ except UserError as error:
 RULES = {
     "download": "download",
     "prepare": "prepare",
+    "trial": "try_networks_and_sets",
     "experts": "train_experts",
     "manifest": "list_experts",
     "distill": "distill",
@@ -71,6 +72,11 @@ def code_of(stage):
         return code(STUDY, stage, *arguments(stage, wildcards))
 
     return params
+
+
+def trial_of(wildcards, input):
+    """What is to be tried before experts are trained; as a function of `input` it is no reason to train them again."""
+    return canonical(spec(STUDY, "trial", wildcards.dataset))
 
 
 def arguments(stage, wildcards):

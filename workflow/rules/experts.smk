@@ -17,9 +17,10 @@ rule train_experts:
     params:
         spec=spec_of("experts"),
         code=code_of("experts"),
+        trial=trial_of,
     shell:
         "python -m esp_core.experts train --spec {params.spec:q} --data {input.data:q}"
-        " --out {output.shard:q} > {log:q} 2>&1"
+        " --trial {params.trial:q} --out {output.shard:q} > {log:q} 2>&1"
 
 
 rule list_experts:

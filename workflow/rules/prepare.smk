@@ -21,3 +21,27 @@ rule prepare:
     shell:
         "python -m esp_core.prepare --spec {params.spec:q} {params.files}"
         " --out {output.data:q} > {log:q} 2>&1"
+
+
+rule try_networks_and_sets:
+    input:
+        data="results/{study}/data/{dataset}.h5",
+    output:
+        tried="results/{study}/data/{dataset}.trial.json",
+    log:
+        "results/{study}/logs/try_networks_and_sets/{dataset}.log",
+    benchmark:
+        "results/{study}/benchmarks/try_networks_and_sets/{dataset}.jsonl"
+    priority: 1  # before all that is long
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        spec=spec_of("trial"),
+        code=code_of("trial"),
+    shell:
+        "python -m esp_core.trial --spec {params.spec:q} --data {input.data:q}"
+        " --out {output.tried:q} > {log:q} 2>&1"
