@@ -22,15 +22,11 @@ class UserError(Exception):
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Run `main` as a command line: a UserError, a full or read-only disk or a full device ends it with one line, exit code 1.
-
-    The log of a job, which is given a spec, begins with what it is.
-    """
+    """Run `main` as a command line: a UserError, a full or read-only disk or a full device ends it with one line, exit code 1."""
 
     @functools.wraps(main)
     def run() -> None:
         try:
-            _introduce(main.__module__)
             with _readers_leave():
                 main()
         except UserError as error:
@@ -61,15 +57,6 @@ def _readers_leave() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed once more at exit
         sys.exit(141)  # as a program ends that SIGPIPE kills
-
-
-def _introduce(module: str) -> None:
-    """Begin a job's log, where stdout and stderr go to one place; not what a program reads, which takes them apart."""
-    if "--spec" in sys.argv and sys.stdout and sys.stderr and os.path.sameopenfile(1, 2):
-        from esp_core.heading import heading, stage_of
-
-        if text := heading(stage_of(module), sys.argv):
-            print(text, flush=True)
 
 
 @contextmanager
