@@ -3,7 +3,7 @@
     python -m esp_core.release make config/demo.yaml [--results results] [--only digits/1/esp …] [--out released]
     python -m esp_core.release test released/demo/digits-ipc-1-esp.safetensors [--network convnet3] [--seeds 5]
 
-`make` takes what a study has distilled and tested. `test` trains networks on a set by its card's protocol, on the card's dataset, and
+`make` takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. `test` trains networks on a set by its card's protocol, on the card's dataset, and
 prints their accuracy beside the card's. A card is the YAML file beside the set; README.md in the folder lists all.
 """
 
@@ -41,12 +41,20 @@ python -m esp_core.release test released/{example}
 ```
 
 The card beside a set, a YAML file of the same name, holds the recipe, the experts, the seeds, the protocol of every test, and where and
-when it was made. Accuracies are percent of the test images, mean ± standard deviation over n trainings with different seeds.
+when it was made. Accuracies are percent of the test images, mean ± standard deviation over n trainings with different seeds. The rows
+behind them, one a training, lie below `evaluated` of each folder; the study's tables are made from them by
+
+```sh
+python -m esp_core.tables --spec "$(python -m esp_core.study config/cifar10.yaml tables 1)" --results released/cifar10 \
+  --published config/published.csv --out table1.csv
+```
 """
 
 
 def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[Path]:
     """Put the distilled and tested sets of `study` into `out`; the copies. Raises UserError where one asked for is not there."""
+    from esp_core.reporting import runs
+
     own, copies = results / study.name, []
     for dataset, ipc, method in study.condensed():
         source = own / "distilled" / dataset / f"ipc-{ipc}" / f"{method}.safetensors"
@@ -61,6 +69,9 @@ def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list
             print(f"{source}: left out, its {size:,} bytes are more than {LIMIT:,}")
             continue
         copies.append(_copy(study, source, out / study.name / f"{dataset}-ipc-{ipc}-{method}.safetensors", tests))
+        for network in tests:
+            rows = [runs.path_of(root, dataset, ipc, method, network) for root in (own, out / study.name)]
+            files.write(rows[1], rows[0].read_text(encoding="utf-8"))
     if missing := sorted(set(only or ()) - {"/".join(map(str, cell)) for cell in study.condensed()}):
         raise UserError(f"--only: {', '.join(missing)} is no set of the study {study.name}; name DATASET/IPC/METHOD")
     files.write(out / "README.md", _index(out))
@@ -81,7 +92,8 @@ def _tests(study: Study, own: Path, dataset: str, ipc: int, method: str) -> dict
             "mean": round(float(frame.accuracy.mean()), 4),
             "std": round(float(frame.accuracy.std()), 4),
             "n": len(frame),
-            **{key: frame[key].iloc[0] for key in ("device", "torch")},
+            **{key: frame[key].iloc[0] for key in ("device", "torch", "precision") if key in frame},
+            "hours": round(float(frame.seconds.sum()) / 3600, 2),
             "spec": spec(study, "evaluate", dataset, str(ipc), method, row[3]),
         }
     return found
@@ -100,7 +112,7 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
         "set": target.name,
         "sha256": sha256(source),
         "method": {"name": method, "title": title, **made["spec"]["recipe"]},
-        "dataset": {"name": dataset, **{key: study.datasets[dataset][key] for key in ("kind", "options")}},
+        "dataset": {"name": dataset, "prepare": spec(study, "prepare", dataset)},
         "ipc": ipc,
         "images": made["images"],
         "numbers": {"used": made["budget_used"], "budget": made["budget"]},
@@ -110,7 +122,7 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
         "made": {
             "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
             **{key: made[key] for key in ("device", "torch", "seconds", "peak_memory_bytes", "code")},
-            "compiled": made.get("compiled", []),  # older sets do not say
+            **{key: made[key] for key in ("precision", "compiled", "learned", "saturated") if key in made},
         },
         "tests": tests,
     }
@@ -178,21 +190,22 @@ def test(path: Path, network: str, data: Path | None, seeds: int, device: str, r
         raise UserError(f"--network {network}: the card tells of {', '.join(card['tests'])}")
     said = card["tests"][network]
     job = {**said["spec"], "seeds": seeds, "device": device}
-    found = [float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, said["spec"]["study_seed"], results), path)]
+    found = [float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path)]
     spread = f" ± {stdev(found):.2f}" if seeds > 1 else ""
     return f"{network}: {mean(found):.2f}{spread} % (n = {seeds}); the card says {said['mean']:.2f} ± {said['std']:.2f} % (n = {said['n']})"
 
 
-def _prepared(card: Card, seed: int, results: Path) -> Path:
+def _prepared(card: Card, results: Path) -> Path:
     from esp_core.datasets.catalogue import is_official
     from esp_core.download import download
     from esp_core.prepare import prepare
 
-    name, kind = card["dataset"]["name"], card["dataset"]["kind"]
+    job = card["dataset"]["prepare"]
+    name, kind = job["dataset"], job["kind"]
     out, listed = results / "released" / "data" / f"{name}.h5", results / "downloads" / name / "files.json"
     if is_official(kind) and not listed.is_file():
         download({"dataset": name, "kind": kind, "mirror": None}, listed)
-    prepare({"dataset": name, "kind": kind, "options": card["dataset"]["options"], "study_seed": seed}, out, listed)
+    prepare(job, out, listed)
     return out
 
 

@@ -40,7 +40,9 @@ def test_a_set_is_tested_again_from_its_card(released):
 def test_the_folder_holds_sets_cards_pictures_and_a_list(released):
     names = {str(path.relative_to(released)) for path in released.rglob("*") if path.is_file()}
     own = {f"tiny/digits-ipc-{name}.{end}" for name in ("1-esp", "2-dm") for end in ("safetensors", "yaml", "png")}
-    assert names == own | {"README.md"}
+    rows = {f"evaluated/digits/ipc-{name}/convnet3.csv" for name in ("1/esp", "2/dm")}
+    assert names == own | {"README.md"} | {f"tiny/{path}" for path in rows}
+    assert all((released / "tiny" / path).read_text() == (released.parent / "results/tiny" / path).read_text() for path in rows)
     text = (released / "README.md").read_text()
     for card in released.glob("*/*.yaml"):
         settings, images = yaml.safe_load(card.read_text()), len(load_condensed(card.with_suffix(".safetensors")).images)
