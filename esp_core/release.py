@@ -26,6 +26,7 @@ from esp_core.study import Study, load
 
 Card = dict[str, Any]
 LIMIT = 10_000_000  # bytes of a set
+MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
 HEAD = """# Released sets
 
 Written by `python -m esp_core.release make`. A set is loaded in one line,
@@ -121,8 +122,7 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
         "seed": made["spec"]["study_seed"],
         "made": {
             "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
-            **{key: made[key] for key in ("device", "torch", "seconds", "peak_memory_bytes", "code")},
-            **{key: made[key] for key in ("precision", "compiled", "learned", "saturated") if key in made},
+            **{key: made[key] for key in MADE if key in made},
         },
         "tests": tests,
     }
