@@ -49,7 +49,8 @@ def test_what_a_cell_or_a_dataset_of_its_own_says_holds_there_alone():
     listed = {"esp": {"cells": {"digits/10": {"teacher": {"start_max": 30}}}}}
     assert trained("digits", methods=listed) == (35, 36) and trained("cifar10", methods=listed) == (25, 26)
     datasets = {"digits": {**SMALL["datasets"]["digits"], "experts": {"epochs": 60}}, "cifar10": {"ipc": [1]}}
-    assert trained("digits", datasets=datasets) == (60, 61) and trained("cifar10", datasets=datasets) == (25, 26)
+    assert trained("digits", datasets=datasets, methods={"esp": {}}) == (60, 61)
+    assert trained("cifar10", datasets=datasets, methods={"esp": {}}) == (25, 26)
 
 
 def test_a_method_that_is_quoted_reads_no_expert():
