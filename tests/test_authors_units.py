@@ -2,13 +2,13 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from dataset_files import cifar_records, digest
-from small import dataset
 
-from esp_core import datasets, distill, methods, networks, parametrisations, seeds, specs
+from esp_core import datasets, distill, methods, networks, parametrisations, specs
 from esp_core.condensed import load_condensed
 from esp_core.datasets.catalogue import ENTRIES
 from esp_core.distillation import Distillation
@@ -217,35 +217,6 @@ def test_pixels_are_clamped_when_their_authors_clamp_them(method):
         assert clamped == ([100, 200, 300] if method == "idc" else [])
 
 
-def units_of(ipc, **changes):
-    """The units of two steps of a small IDC cell, its set, and how many images a class has in a step."""
-    recipe = methods.recipe("idc", "cifar10", ipc)
-    recipe = recipe | {key: {**recipe[key], **value} if isinstance(value, dict) else value for key, value in changes.items()}
-    spec = {"study_seed": 0, "dataset": "small", "ipc": ipc, "method": "idc", "network": NETWORK, "recipe": recipe}
-    made = Distillation(spec, dataset(per_class=200), None, CPU)
-    drawn = [made._units(seeds.generator(0, "step", step)) for step in (0, 1)]
-    return made, drawn, [torch.bincount(made.synthetic.labels(units)).tolist() for units in drawn]
-
-
-@pytest.mark.parametrize(
-    ("ipc", "changes", "images"),
-    [
-        (50, {}, 128),
-        (10, {}, 40),
-        (32, {}, 128),  # all of a class, to the image
-        (50, {"parametrisation": {"factor": 4, "init": "noise"}}, 128),
-        (50, {"synthetic_per_class": 131}, 128),  # whole units
-        (50, {"synthetic_per_class": 3}, 4),  # one at least
-    ],
-)
-def test_idc_matches_at_most_so_many_images_of_a_class_in_whole_units(ipc, changes, images):
-    made, drawn, counts = units_of(ipc, **changes)
-    assert counts == [[images] * 3] * 2
-    assert all(len(units.unique()) == len(units) and torch.equal(units, units.sort().values) for units in drawn)
-    everything = images == ipc * made.synthetic.images_per_unit
-    assert torch.equal(*drawn) == everything
-
-
 def test_the_bound_changes_nothing_where_a_class_has_fewer_images(published):
     ends = []
     for bound in (128, None):
@@ -253,3 +224,8 @@ def test_the_bound_changes_nothing_where_a_class_has_fewer_images(published):
         two_steps(made)
         ends.append(made.synthetic.tensors["pixels"])
     assert torch.equal(*ends)
+
+
+def test_every_method_stands_beside_its_authors_code():
+    text = (Path(__file__).parents[1] / "docs/methods.md").read_text()
+    assert [name for name in methods.names() if f"`{name}`" not in text] == []
