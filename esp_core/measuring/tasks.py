@@ -22,13 +22,15 @@ BENCHMARKS = {
         "steps": ("benchmarks.steps", f"{WHOLE} --ipc 1 --steps 10"),
         "steps-10": ("benchmarks.steps", f"{WHOLE} --ipc 10 --steps 10"),
         "steps-profile": ("benchmarks.steps", f"{WHOLE} --ipc 10 --profile esp"),
-        "evaluation": ("benchmarks.evaluation", "--whole --epochs 5"),
+        "evaluation": ("benchmarks.evaluation", "--epochs 5"),
+        "evaluation-stacked": ("benchmarks.side_by_side", "--whole --epochs 5"),
         "reading": ("benchmarks.reading", ""),
     },
     "cpu": {
         "experts": ("benchmarks.experts", "--images 2560 --epochs 2 --rounds 1"),
         "steps": ("benchmarks.steps", ""),
-        "evaluation": ("benchmarks.evaluation", ""),
+        "evaluation": ("benchmarks.evaluation", "--networks convnet3 resnet10"),
+        "evaluation-stacked": ("benchmarks.side_by_side", ""),
         "reading": ("benchmarks.reading", ""),
     },
 }
