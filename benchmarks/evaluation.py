@@ -1,4 +1,4 @@
-"""Evaluation: training as `evaluation.precision` and `compile` choose by themselves beside eager float32, per network.
+"""Evaluation: training as `evaluation.precision` and `compile` choose by themselves beside plain eager float32, per network.
 
     python -m benchmarks.evaluation [--networks convnet3 resnet10] [--images 800] [--epochs 1] [--repeats 3]
 
@@ -23,7 +23,7 @@ from esp_core import devices, engine, methods, networks, seeds, training
 
 NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 TESTED = 10_000  # images of CIFAR-10's test set
-WAYS = {"float32 eager": ("float32", "never"), "auto": ("auto", "auto")}
+WAYS = ("plain float32", "auto")
 
 
 @dataclass
@@ -65,7 +65,7 @@ def main() -> None:
         "times",
         "auto is",
         "compilation, s",
-        "CPU-hours of a job, eager and auto",
+        "CPU-hours of a job, plain and auto",
     ]
     print(f"| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
     for name in arguments.networks:
@@ -75,7 +75,7 @@ def main() -> None:
 def row(arguments: argparse.Namespace, name: str, device: torch.device) -> str:
     """One network, both ways in turns."""
     images = noise(arguments.images // 10, 10, arguments.size, device)
-    ways = [made(arguments, name, images, *wish) for wish in WAYS.values()]
+    ways = [made(arguments, name, images, way) for way in WAYS]
     for repeat in range(arguments.repeats + 1):
         for way in ways:
             settings = training.protocol(methods.protocol("dsa", {"epochs": arguments.epochs if repeat else 1}))
@@ -96,14 +96,14 @@ def row(arguments: argparse.Namespace, name: str, device: torch.device) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def made(arguments: argparse.Namespace, name: str, images: training.Images, precision: str, compile_: str) -> Way:
+def made(arguments: argparse.Namespace, name: str, images: training.Images, way: str) -> Way:
     """A network and its engine, compiled where the plan for a whole job says so."""
     own: dict[str, Any] = NARROW.get(name, {}) if arguments.narrow else {}
     network = networks.build(name, 3, arguments.size, 10, seed=0, **own).to(images.labels.device)
     whole = training.protocol(methods.protocol("dsa", {"epochs": arguments.job}))
     trained = {size: arguments.seeds * n for size, n in training.sizes(len(images), whole).items()}
     work = engine.Work(trained, arguments.seeds * TESTED)
-    plan = engine.plan(network, images.sample(), work, precision, compile_)
+    plan = engine.plan(network, images.sample(), work, "auto") if way == "auto" else engine.Plan()
     start = time.perf_counter()
     ready = engine.Engine(network, plan, images.sample())
     return Way(network, ready, time.perf_counter() - start if plan.compiled or plan.tests else 0.0)
