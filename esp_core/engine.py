@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from esp_core.compiling import COMPILE, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
 from esp_core.devices import has_fast_bfloat16
 from esp_core.errors import UserError
+from esp_core.tiles import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 TRAINING = 3  # forward passes that a forward and a backward pass take
@@ -33,17 +34,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained, and why not otherwise. `compiled`: sizes of batches; `tests`: whether the test pass is compiled."""
+    """How a network is trained, and why not otherwise.
+
+    `compiled`: sizes of batches; `tests`: whether the test pass is compiled; `tiled`: small maps side by side, see `tiles`.
+    """
 
     precision: str = "float32"
     compiled: tuple[int, ...] = ()
     tests: bool = False
     channels_last: bool = False
+    tiled: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def record(self) -> dict[str, object]:
         """What a shard or a row says about it."""
-        return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last}
+        return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last, "tiled": self.tiled}
 
 
 def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_: str = "auto", *, section: str = "experts") -> Plan:
@@ -62,7 +67,8 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
     # On a CPU group norm in torch's own code is slow in channels_last, everything else is faster.
     last = device.type == "cuda" or compiled or (device.type == "cpu" and not _has(network, nn.GroupNorm))
     notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
-    return Plan(chosen, sizes, tests, last, tuple(notes))
+    tiled = device.type == "cpu" and chosen == "bfloat16" and last and not compiled
+    return Plan(chosen, sizes, tests, last, tiled, tuple(notes))
 
 
 def _operations(network: nn.Module, image: Tensor) -> int:
@@ -116,6 +122,8 @@ class Engine:
         self.network, self.plan, self.device = network, plan, image.device
         if plan.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if plan.tiled:
+            tile_convolutions(network)
         if plan.compiled or plan.tests:
             compile_in_own_threads()
             # A shape compiled for itself: one odd batch would make all sizes symbols, and the code slow.

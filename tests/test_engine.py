@@ -109,9 +109,10 @@ def test_what_is_chosen_for_the_other_networks(capable):
     """Batch norm: eager in channels_last. Depthwise convolutions: float32."""
     capable(bfloat16=True)
     for name, precision in (("resnet10", "bfloat16"), ("densenet121", "bfloat16"), ("efficientnetv2s", "float32")):
+        tiled = precision == "bfloat16"
         network = networks.build(name, 3, 32, 10)
         before = {key: value.clone() for key, value in network.state_dict().items()}
-        assert engine.plan(network, IMAGE, CIFAR10, "auto") == Plan(precision, channels_last=True)
+        assert engine.plan(network, IMAGE, CIFAR10, "auto") == Plan(precision, channels_last=True, tiled=tiled)
         assert network.training and all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
@@ -142,7 +143,10 @@ def test_the_estimate_of_work_is_that_of_the_paper_s_network():
             Plan("float32", channels_last=True),
             (1e-6, 2e-2),
         ),  # sums in another order: a value at the kink of a ReLU may fall on its other side
-        (Plan("bfloat16", channels_last=True), (1e-2, 0.35)),  # of labels at random, whose gradients nearly cancel; a wrong one is off by 1
+        (
+            Plan("bfloat16", channels_last=True, tiled=True),
+            (1e-2, 0.35),
+        ),  # of labels at random, whose gradients nearly cancel; a wrong one is off by 1
     ],
     ids=["float32", "channels_last", "bfloat16"],
 )
