@@ -4,7 +4,8 @@
     python -m esp_core.release test released/demo/digits-ipc-1-esp.safetensors [--network convnet3] [--seeds 5]
 
 `make` takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. `test` trains networks on
-a set by its card's protocol, on the card's dataset, and prints their accuracy beside the card's. A card is the YAML file beside the set; README.md in the folder lists all.
+a set by its card's protocol, on the card's dataset, and prints their accuracy beside the card's. A card is the YAML file beside the set;
+README.md in the folder lists all.
 """
 
 import argparse
