@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from snakemake.utils import available_cpu_count
 from torch.utils.flop_counter import FlopCounterMode
 
 from esp_core import costing, kinds, networks, parametrisations, plan, rates, specs
@@ -284,13 +285,47 @@ def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_c
     assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
 
 
-def test_the_profiles_say_what_runs_at_once():
-    demo = plan.slots(ROOT / "workflow" / "profiles" / "demo")
-    assert (demo.cores, demo.of("distill"), demo.jobs("distill", True), demo.jobs("tables", False)) == (2, 1, 2, 2)
-    default = plan.slots(ROOT / "workflow" / "profiles" / "default")
-    assert default.jobs("experts", True) == 1 and default.of("experts") == min(4, default.cores)
+PROFILES = ROOT / "workflow" / "profiles"
+
+
+@pytest.mark.parametrize(("here", "jobs", "threads"), [("cpu", 6, 1), ("cuda", 1, 4), ("mps", 1, 4)])
+def test_this_machine_runs_a_job_a_core_or_a_job_a_gpu(here, jobs, threads, monkeypatch):
+    monkeypatch.setattr(plan, "_cores", lambda: 6)
+    for asked, found in (("auto", here), (here, here)):
+        monkeypatch.setattr(plan, "device_type", lambda device, elsewhere, found=found: found)
+        default = plan.slots(plan.DEFAULT, asked)
+        assert (default.cores, default.device, default.here) == (6, here, True)
+        assert {(default.jobs(stage, True), default.of(stage)) for stage in plan.RULES} == {(jobs, threads)}
+        assert default.jobs("tables", False) == 6
+
+
+def test_cores_are_those_that_snakemake_counts():
+    assert plan._cores() == available_cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "jobs", "threads"),
+    # The profile for SLURM says itself what jobs ask for; through the other, one of processors asks for no GPU.
+    [("slurm", "auto", 8, 4), ("slurm", "cpu", 8, 4), ("cluster", "auto", 8, 4), ("cluster", "cuda", 8, 4), ("cluster", "cpu", 100, 1)],
+)
+def test_a_cluster_runs_as_many_jobs_as_its_profile_allows(profile, asked, jobs, threads):
+    allowed = plan.slots(PROFILES / profile, asked)
+    assert (allowed.jobs("distill", True), allowed.of("distill"), allowed.here) == (jobs, threads, False)
+
+
+def test_a_profile_that_cannot_be_read_is_named():
     with pytest.raises(UserError, match=r"^--profile nowhere: cannot be read"):
-        plan.slots(Path("nowhere"))
+        plan.slots(Path("nowhere"), "auto")
+
+
+def test_jobs_that_do_not_fit_beside_each_other_are_noted(monkeypatch):
+    monkeypatch.setattr(rates.os, "sysconf", {"SC_PHYS_PAGES": 4_000_000, "SC_PAGE_SIZE": 4_000}.get)
+    rows = [plan.Row(stage, 9, 0, 1.0, 1.0, 1.0, memory) for stage, memory in (("prepare", 9e9), ("experts", 2e9), ("distill", 5e9))]
+    processor, eight = on(device_memory=0.0), plan.Slots(8, 8, {}, "cpu")
+    note = "distill: 8 jobs at once of up to 5.0 GB each are more than this machine's 16.0 GB; snakemake --cores 3 runs fewer"
+    assert list(plan._crowded(rows, eight, processor)) == [note]
+    for allowed, device in ((plan.Slots(3, 3, {}, "cpu"), processor), (plan.Slots(8, 8, {}, "cpu", here=False), processor), (eight, on())):
+        assert not list(plan._crowded(rows, allowed, device))
 
 
 def run(*arguments):
@@ -299,7 +334,9 @@ def run(*arguments):
 
 def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(tmp_path):
     lines = run("config/demo.yaml", "--results", str(tmp_path)).stdout.splitlines()
-    assert lines[0].startswith("Study demo on cpu (rates measured: config/rates.yaml), 2 cores")
+    cores = available_cpu_count()
+    at_once = f"{cores} cores, {cores} jobs at once, threads of each: 1"
+    assert lines[0] == f"Study demo on cpu (rates measured: config/rates.yaml), {at_once}"
     assert [line.split()[0] for line in lines[2:11]] == ["stage", *plan.STAGES, "all"]
     assert "core-hours" in lines[2]
     paper = run("--device", "h100", "--results", str(tmp_path)).stdout
