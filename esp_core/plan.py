@@ -202,9 +202,9 @@ def main() -> None:
     on = device(name)
     rows, notes = plan(study, name, allowed, args.results)
     notes += _crowded(rows, allowed, on)
-    estimated = "estimated, never measured" if on.estimated else "measured"
-    at_once = f"{allowed.cores} cores, {allowed.jobs('distill', on_device=True)} jobs at once, threads of each: {allowed.of('distill')}"
-    print(f"Study {study.name} on {name} (rates {estimated}: config/rates.yaml), {at_once}")
+    measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])
+    at_once = f"{allowed.cores} cores, jobs at once: {allowed.jobs('distill', on_device=True)}, threads of each: {allowed.of('distill')}"
+    print(f"Study {study.name} on {name} ({measured}: config/rates.yaml), {at_once}")
     print("\n".join(["", *written(rows, name), ""]))
     print(
         "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."
