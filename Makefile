@@ -12,7 +12,7 @@ READY := $(VENV)/installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 KILLS ?= 100
-DEMO := --configfile config/demo.yaml --workflow-profile workflow/profiles/demo
+DEMO := --configfile config/demo.yaml
 
 .PHONY: help demo paper test slurm-test chaos lint format
 
@@ -28,7 +28,7 @@ $(READY): requirements.txt
 
 demo: $(READY)
 	@python workflow/scripts/unlock.py $(DEMO)
-	snakemake $(DEMO)
+	snakemake $(DEMO) --quiet host reason
 	snakemake $(DEMO) --report results/demo/report.html --quiet all
 	@python -m esp_core.tables show results/demo
 

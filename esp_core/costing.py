@@ -12,7 +12,8 @@ from esp_core.study import Study
 
 FLOAT, INT16 = 4, 2
 TRAINING = 3  # forward passes that forward and backward take
-COMPILING_PAYS = 2e13  # operations an expert, as in compiling.py
+COMPILING_PAYS, ON_A_GPU = 2e13, 70  # operations, as in compiling.py and, times as many for outer steps on a GPU, in walking.py
+EAGER = {"features", "gradient", "kernel", "trajectory"}  # objectives whose steps are never compiled
 SHARE, DOUBLE_BACKWARD = 0.25, 3  # as in memory.py
 
 
@@ -87,7 +88,11 @@ def _distill(study: Study, on: Device, job: Spec) -> Cost:
     batch = min(recipe["synthetic_batch"] or images, (recipe["synthetic_per_class"] or images) * data.classes, images)
     seconds = on.values["start"]
     if recipe["iterations"] and recipe["objectives"]:
-        seconds += on.values["first"] + recipe["iterations"] * _outer_step(on, net, data, recipe, batch)
+        step, least = _outer_step(on, net, data, recipe, batch), COMPILING_PAYS * (ON_A_GPU if on.values["device_memory"] else 1)
+        compiled = not EAGER & recipe["objectives"].keys() and recipe["compile"] != "never"
+        if compiled and recipe["iterations"] * sum(_passes(data, recipe, batch)) * net.operations >= least:
+            seconds, step = seconds + on.values["compilation"], step / on.values["traced"]
+        seconds += on.values["first"] + recipe["iterations"] * step
     disk = job["ipc"] * data.classes * data.values * FLOAT + _disk("condensed") + _disk("job")
     notes = (*_unknown(job["network"]), *_unfamiliar(recipe))
     return Cost(seconds, disk, _distill_memory(on, net, data, recipe, batch), True, notes)
@@ -96,22 +101,34 @@ def _distill(study: Study, on: Device, job: Spec) -> Cost:
 def _outer_step(on: Device, net: Network, data: Shape, recipe: Mapping[str, Any], batch: int) -> float:
     """Seconds of one outer step over `batch` synthetic images."""
     forward = on.forward(net) / on.speed_up(data.size)
-    known, objectives = rates()["objectives"], recipe["objectives"]
-    factors = {kind: known.get(kind, known["default"]) for kind in objectives}
-    teacher = rates()["teachers"].get(recipe["teacher"].get("kind"), rates()["teachers"]["default"])
+    real, synthetic = _passes(data, recipe, batch)
     decoding = decoder(recipe["parametrisation"], data)
-    seconds = on.values["walk"] + teacher["seconds"] + batch * rates()["decoding"]["synthetic"] * on.forward(decoding)
-    real = max((factor["real"] for factor in factors.values()), default=0)
-    if real:
-        seconds += on.values["walk"] + recipe["real_batch"] * data.classes * real * forward
-    passes = 1 + teacher["synthetic"] + sum(factor["synthetic"] for kind, factor in factors.items() if kind != "trajectory")
-    if [*objectives] != ["trajectory"]:
-        seconds += batch * passes * forward * max(1, recipe["teacher"].get("count", 1))
-    if "trajectory" in objectives:
-        taken = min(objectives["trajectory"].get("batch") or batch, batch)
-        step = factors["trajectory"]["synthetic"] * taken * forward + on.step(net)
-        seconds += objectives["trajectory"].get("steps", 1) * step
+    seconds = on.values["walk"] * (2 if real else 1) + _teacher(recipe)["seconds"] + (real + synthetic) * forward
+    seconds += batch * rates()["decoding"]["synthetic"] * on.forward(decoding)
+    if trajectory := recipe["objectives"].get("trajectory"):
+        taken = min(trajectory.get("batch") or batch, batch)
+        step = _objective("trajectory")["synthetic"] * taken * forward + on.step(net, "student")
+        seconds += trajectory.get("steps", 1) * step
     return seconds + _teacher_training(on, net, recipe["teacher"], batch, forward)
+
+
+def _passes(data: Shape, recipe: Mapping[str, Any], batch: int) -> tuple[float, float]:
+    """Forward passes of one image that an outer step is worth, over real and over synthetic images, without those of a student."""
+    factors = {kind: _objective(kind) for kind in recipe["objectives"]}
+    real = recipe["real_batch"] * data.classes * max((factor["real"] for factor in factors.values()), default=0)
+    passes = 1 + _teacher(recipe)["synthetic"] + sum(factor["synthetic"] for kind, factor in factors.items() if kind != "trajectory")
+    alone = [*factors] == ["trajectory"]
+    return real, 0 if alone else batch * passes * max(1, recipe["teacher"].get("count", 1))
+
+
+def _objective(kind: str) -> dict[str, Any]:
+    known = rates()["objectives"]
+    return dict(known.get(kind, known["default"]))
+
+
+def _teacher(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    known = rates()["teachers"]
+    return dict(known.get(recipe["teacher"].get("kind"), known["default"]))
 
 
 def _teacher_training(on: Device, net: Network, teacher: Mapping[str, Any], batch: int, forward: float) -> float:

@@ -8,7 +8,6 @@ because its settings or code changed, is what `snakemake -n` tells. The rates ar
 
 import argparse
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 
 from esp_core.costing import Cost, cost
 from esp_core.errors import UserError, command
+from esp_core.gpu import device_type, threads
 from esp_core.methods import FULL
 from esp_core.provenance import ROOT
 from esp_core.rates import Device, device, rates
@@ -33,21 +33,23 @@ STAGES = {
     "tables": ("tables", "claims", "settings"),
     "figures": ("footprint", "figures", "plots"),
 }
+DEFAULT = ROOT / "workflow" / "profiles" / "default"
 RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
-THREADS = 4  # of the rules that compute on the device
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What runs at once: cores of the processor, and jobs that compute on the device."""
+    """What runs at once: cores of the processor, jobs on the device, threads by rule; the device is cuda, mps or cpu, here or elsewhere."""
 
     cores: int
     gpus: int
     threads: dict[str, int]
+    device: str = "cuda"
+    here: bool = True
 
     def of(self, stage: str) -> int:
         """Threads of a job of `stage` on the device."""
-        return min(self.cores, self.threads.get(RULES.get(stage, ""), THREADS))
+        return min(self.cores, self.threads.get(RULES.get(stage, ""), threads(self.device)))
 
     def jobs(self, stage: str, on_device: bool) -> int:
         """Jobs of `stage` at once."""
@@ -67,8 +69,8 @@ class Row:
     memory: float
 
 
-def slots(profile: Path) -> Slots:
-    """What a profile of Snakemake allows. Raises UserError where it cannot be read."""
+def slots(profile: Path, asked: str) -> Slots:
+    """What a profile of Snakemake allows to jobs on the device that a study asks for. Raises UserError where it cannot be read."""
     path = profile / "profile.yaml" if profile.is_dir() else profile
     try:
         settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -76,10 +78,18 @@ def slots(profile: Path) -> Slots:
         raise UserError(
             f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
         ) from None
-    cores = settings.get("cores", settings.get("jobs", "all"))
-    here = os.cpu_count() or 1
-    gpus = (settings.get("resources") or {}).get("gpu", here)
-    return Slots(here if cores in ("all", "unlimited") else int(cores), int(gpus), settings.get("set-threads") or {})
+    wanted = settings.get("cores", settings.get("jobs", "all"))
+    cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
+    here = settings.get("executor", "local") == "local"
+    device = device_type(asked, elsewhere=not here)
+    told = any(resources.get("gpu") for resources in (settings.get("set-resources") or {}).values())
+    limit = (settings.get("resources") or {}).get("gpu", cores) if told or device != "cpu" else cores
+    return Slots(cores, int(limit), settings.get("set-threads") or {}, device, here)
+
+
+def _cores() -> int:
+    """The cores that this process may use, as Snakemake counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def output(results: Path, study: Study, stage: str, *job: str) -> Path:
@@ -165,10 +175,14 @@ def _bytes(value: float) -> str:
     return f"{value / 1e3:.0f} kB" if value else "-"
 
 
-def _device_of(study: Study) -> str:
-    """The device that the study would run on here, as far as there are rates."""
-    asked = str(study.config["device"])
-    return "h100" if asked == "cuda" or (asked == "auto" and shutil.which("nvidia-smi")) else "cpu"
+def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
+    """A note a stage whose jobs at once may take more than the memory of this machine, where they compute on its processor."""
+    for row in rows:
+        jobs = allowed.jobs(row.stage, on_device=True)
+        if allowed.here and not on.values["device_memory"] and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
+            cores = max(1, int(on.total_memory / row.memory)) * allowed.of(row.stage)
+            each = f"{jobs} jobs at once of up to {_bytes(row.memory)} each"
+            yield f"{row.stage}: {each} are more than this machine's {_bytes(on.total_memory)}; snakemake --cores {cores} runs fewer"
 
 
 @command
@@ -176,19 +190,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core.plan", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study; config/config.yaml by default")
     parser.add_argument("--device", help="one that config/rates.yaml has rates for; by default what the study asks for and is here")
-    parser.add_argument(
-        "--profile", type=Path, help="Snakemake's profile; by default that of the study's name, or workflow/profiles/default"
-    )
+    parser.add_argument("--profile", type=Path, default=DEFAULT, help="Snakemake's profile; workflow/profiles/default by default")
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
     args = parser.parse_args()
     study = load(args.config)
-    name = args.device or _device_of(study)
-    folder = ROOT / "workflow" / "profiles"
-    profile = args.profile or (folder / study.name if (folder / study.name).is_dir() else folder / "default")
-    allowed, on = slots(profile), device(name)
+    asked = str(study.config["device"])
+    if args.device:
+        asked = "cuda" if device(args.device).values["device_memory"] else "cpu"
+    allowed = slots(args.profile, asked)
+    name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
+    on = device(name)
     rows, notes = plan(study, name, allowed, args.results)
-    estimated = "estimated, never measured" if on.estimated else "measured"
-    print(f"Study {study.name} on {name} (rates {estimated}: config/rates.yaml), {allowed.cores} cores, {allowed.gpus} device jobs at once")
+    notes += _crowded(rows, allowed, on)
+    measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])
+    at_once = f"{allowed.cores} cores, jobs at once: {allowed.jobs('distill', on_device=True)}, threads of each: {allowed.of('distill')}"
+    print(f"Study {study.name} on {name} ({measured}: config/rates.yaml), {at_once}")
     print("\n".join(["", *written(rows, name), ""]))
     print(
         "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."

@@ -97,20 +97,20 @@ def _convnet(width: int, depth: int, channels: int, size: int, classes: int) -> 
 
 @dataclass(frozen=True)
 class Device:
-    """Rates of a device, and the processor's threads of each job."""
+    """Rates of a device, the processor's threads of each job, and the names of the rates that were never measured."""
 
     name: str
     values: Mapping[str, float]
-    estimated: bool = False
     threads: int = 1
+    estimated: tuple[str, ...] = ()
 
     def forward(self, net: Network) -> float:
         """Seconds of one image's forward pass."""
         return net.operations / self.values["operations"] + net.activations / self.values["activations"]
 
-    def step(self, net: Network) -> float:
-        """Seconds that a training step takes beside its images."""
-        return self.values["step"] + self.values["layer"] * max(0, net.layers - CONVNET_LAYERS)
+    def step(self, net: Network, kind: str = "step") -> float:
+        """Seconds that a training step takes beside its images; `student`, one that is differentiated through."""
+        return self.values[kind] + self.values["layer"] * max(0, net.layers - CONVNET_LAYERS)
 
     def speed_up(self, size: int) -> float:
         """How much faster several threads are; images below 32x32 are too small to keep them busy."""
@@ -127,7 +127,7 @@ def device(name: str, threads: int = 1) -> Device:
     known = rates()["devices"]
     if name not in known:
         raise UserError(f"--device {name}: no rates{schema.allowed(name, known)}; add them to config/rates.yaml")
-    return Device(name, {key: entry["value"] for key, entry in known[name]["rates"].items()}, known[name]["estimated"], threads)
+    return Device(name, {key: entry["value"] for key, entry in known[name]["rates"].items()}, threads, tuple(known[name]["estimated"]))
 
 
 def synthetic_images(parametrisation: Mapping[str, Any], ipc: int, data: Shape) -> int:

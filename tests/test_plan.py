@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from snakemake.utils import available_cpu_count
 from torch.utils.flop_counter import FlopCounterMode
 
 from esp_core import costing, kinds, networks, parametrisations, plan, rates, specs
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "results" / "demo"
 VALUES = {
     **{"operations": 1e9, "activations": 1e8, "step": 0.01, "layer": 0.0, "walk": 0.1, "speed_up": 1.0, "compiled": 4.0},
+    **{"student": 0.03, "traced": 2.5},
     **{"compilation": 20.0, "start": 3.0, "first": 2.0, "light": 1.0, "memory": 1e8, "device_memory": 1e9},
 }
 SMALL = {
@@ -169,11 +171,70 @@ def test_the_projection_loss_needs_no_real_images_but_a_second_derivative_and_an
     assert cost(study, "distill", "digits", "1", "esp_proj").seconds == pytest.approx(3 + 2 + 4 * step)
 
 
+@pytest.mark.parametrize(
+    ("device_memory", "iterations", "changes", "compiled"),
+    # A step is worth 160 real and 10 x 3 synthetic forward passes; compiling pays from 2e13 operations on, on a GPU from 70 times as many.
+    [
+        (0.0, 2e13 / 190 / OPERATIONS + 1, {}, True),
+        (0.0, 2e13 / 190 / OPERATIONS - 1, {}, False),
+        (1e9, 1.4e15 / 190 / OPERATIONS + 1, {}, True),
+        (1e9, 1.4e15 / 190 / OPERATIONS - 1, {}, False),
+        (0.0, 1e9, {"compile": "never"}, False),
+        (0.0, 1e9, {"objectives": {"distribution": None, "gradient": {}}}, False),
+    ],
+)
+def test_an_outer_step_is_compiled_where_that_pays(device_memory, iterations, changes, compiled):
+    count = int(iterations)
+    study = Study({**SMALL, "methods": {"dm": {"iterations": count, "real_batch": 16, **changes}}})
+    found = cost(study, "distill", "digits", "1", "dm", device_memory=device_memory)
+    real, synthetic = (3, 8) if "objectives" in changes else (1, 3)
+    step = 2 * 0.1 + (160 * real + 10 * synthetic) * FORWARD
+    assert found.seconds == pytest.approx(3 + 2 + (20 + count * step / 2.5 if compiled else count * step))
+
+
+# docs/benchmarks.md, "On a GPU": CIFAR-10 at IPC 1, ConvNet-3 of width 128 unless another network is named.
+CIFAR10 = {
+    "study": "gpu",
+    "datasets": {"cifar10": {"ipc": [1]}},
+    "networks": ["convnet3", "resnet10"],
+    "methods": {"esp": {}, "mtt": {}, "random": {}},
+    "experts": {"count": 1, "epochs": 50},
+    "evaluation": {"seeds": 1, "epochs": 1000},
+}
+
+
+def h100(*job, **methods):
+    """Seconds of a job on an H100, less those that it takes to begin."""
+    study = Study({**CIFAR10, "methods": {**CIFAR10["methods"], **methods}})
+    device = rates.device("h100")
+    return costing.cost(study, device, *job).seconds - device.values["start"] - device.values["first"]
+
+
+def test_the_rates_of_an_h100_give_back_what_was_measured_on_one():
+    eager = h100("distill", "cifar10", "1", "esp", esp={"iterations": 1, "real_batch": 256})
+    compiled = h100("distill", "cifar10", "1", "esp", esp={"iterations": 100_000, "real_batch": 256})
+    assert eager == pytest.approx(0.0626, rel=0.05) and compiled == pytest.approx(50 + 100_000 * 0.0319, rel=0.05)
+    for steps, seconds in ((10, 0.0987), (50, 0.490)):
+        objectives = {"trajectory": {"steps": steps}}
+        found = h100("distill", "cifar10", "1", "mtt", mtt={"iterations": 100, "objectives": objectives}) / 100
+        assert found == pytest.approx(seconds, rel=0.25)
+    test = 10_000 * rates.device("h100").forward(rates.network({"name": "convnet3"}, 3, 32, 10))
+    images = 50 * 50_000 / (h100("experts", "cifar10", "0") - 50 - test)
+    assert images == pytest.approx(55_400, rel=0.05)
+    for method, network, seconds in (
+        ("esp", "convnet3", 0.0165),
+        ("random", "convnet3", 0.0030),
+        ("esp", "resnet10", 0.0354),
+        ("random", "resnet10", 0.0055),
+    ):
+        assert h100("evaluate", "cifar10", "1", method, network) / 1000 == pytest.approx(seconds, rel=0.15)
+
+
 def test_trajectory_matching_costs_its_students_steps_and_keeps_their_graph():
     methods = {"mtt": {"iterations": 4, "teacher": {"start_max": 0}, "objectives": {"trajectory": {"steps": 6}}}}
     study = Study({**SMALL, "methods": methods})
     found = cost(study, "distill", "digits", "1", "mtt")
-    step = 0.1 + 0.005 + 6 * (9 * 10 * FORWARD + 0.01)
+    step = 0.1 + 0.005 + 6 * (9 * 10 * FORWARD + 0.03)
     assert found.seconds == pytest.approx(3 + 2 + 4 * step)
     shorter = Study({**SMALL, "methods": {"mtt": {**methods["mtt"], "objectives": {"trajectory": {"steps": 3}}}}})
     more = found.memory - cost(shorter, "distill", "digits", "1", "mtt").memory
@@ -208,6 +269,7 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
     assert all({"value", "unit", "source"} == set(rate) for section in sections for rate in section.values())
     names = [set(device["rates"]) for device in known["devices"].values()]
     assert names.count(names[0]) == len(names) and names[0] == set(VALUES)
+    assert all(set(device["estimated"]) < names[0] for device in known["devices"].values())
     for section in ("objectives", "teachers"):
         assert set(kinds.names(f"esp_core.{section}")) <= set(known[section])
         assert all("source" in entry for entry in known[section].values())
@@ -284,13 +346,47 @@ def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_c
     assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
 
 
-def test_the_profiles_say_what_runs_at_once():
-    demo = plan.slots(ROOT / "workflow" / "profiles" / "demo")
-    assert (demo.cores, demo.of("distill"), demo.jobs("distill", True), demo.jobs("tables", False)) == (2, 1, 2, 2)
-    default = plan.slots(ROOT / "workflow" / "profiles" / "default")
-    assert default.jobs("experts", True) == 1 and default.of("experts") == min(4, default.cores)
+PROFILES = ROOT / "workflow" / "profiles"
+
+
+@pytest.mark.parametrize(("here", "jobs", "threads"), [("cpu", 6, 1), ("cuda", 1, 4), ("mps", 1, 4)])
+def test_this_machine_runs_a_job_a_core_or_a_job_a_gpu(here, jobs, threads, monkeypatch):
+    monkeypatch.setattr(plan, "_cores", lambda: 6)
+    for asked, found in (("auto", here), (here, here)):
+        monkeypatch.setattr(plan, "device_type", lambda device, elsewhere, found=found: found)
+        default = plan.slots(plan.DEFAULT, asked)
+        assert (default.cores, default.device, default.here) == (6, here, True)
+        assert {(default.jobs(stage, True), default.of(stage)) for stage in plan.RULES} == {(jobs, threads)}
+        assert default.jobs("tables", False) == 6
+
+
+def test_cores_are_those_that_snakemake_counts():
+    assert plan._cores() == available_cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "jobs", "threads"),
+    # The profile for SLURM says itself what jobs ask for; through the other, one of processors asks for no GPU.
+    [("slurm", "auto", 8, 4), ("slurm", "cpu", 8, 4), ("cluster", "auto", 8, 4), ("cluster", "cuda", 8, 4), ("cluster", "cpu", 100, 1)],
+)
+def test_a_cluster_runs_as_many_jobs_as_its_profile_allows(profile, asked, jobs, threads):
+    allowed = plan.slots(PROFILES / profile, asked)
+    assert (allowed.jobs("distill", True), allowed.of("distill"), allowed.here) == (jobs, threads, False)
+
+
+def test_a_profile_that_cannot_be_read_is_named():
     with pytest.raises(UserError, match=r"^--profile nowhere: cannot be read"):
-        plan.slots(Path("nowhere"))
+        plan.slots(Path("nowhere"), "auto")
+
+
+def test_jobs_that_do_not_fit_beside_each_other_are_noted(monkeypatch):
+    monkeypatch.setattr(rates.os, "sysconf", {"SC_PHYS_PAGES": 4_000_000, "SC_PAGE_SIZE": 4_000}.get)
+    rows = [plan.Row(stage, 9, 0, 1.0, 1.0, 1.0, memory) for stage, memory in (("prepare", 9e9), ("experts", 2e9), ("distill", 5e9))]
+    processor, eight = on(device_memory=0.0), plan.Slots(8, 8, {}, "cpu")
+    note = "distill: 8 jobs at once of up to 5.0 GB each are more than this machine's 16.0 GB; snakemake --cores 3 runs fewer"
+    assert list(plan._crowded(rows, eight, processor)) == [note]
+    for allowed, device in ((plan.Slots(3, 3, {}, "cpu"), processor), (plan.Slots(8, 8, {}, "cpu", here=False), processor), (eight, on())):
+        assert not list(plan._crowded(rows, allowed, device))
 
 
 def run(*arguments):
@@ -299,11 +395,13 @@ def run(*arguments):
 
 def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(tmp_path):
     lines = run("config/demo.yaml", "--results", str(tmp_path)).stdout.splitlines()
-    assert lines[0].startswith("Study demo on cpu (rates measured: config/rates.yaml), 2 cores")
+    cores = available_cpu_count()
+    at_once = f"{cores} cores, jobs at once: {cores}, threads of each: 1"
+    assert lines[0] == f"Study demo on cpu (rates measured: config/rates.yaml), {at_once}"
     assert [line.split()[0] for line in lines[2:11]] == ["stage", *plan.STAGES, "all"]
     assert "core-hours" in lines[2]
     paper = run("--device", "h100", "--results", str(tmp_path)).stdout
-    assert "Study paper on h100 (rates estimated, never measured" in paper and "GPU-hours" in paper
+    assert "Study paper on h100 (rates measured, but for start, first, light, memory: config/" in paper and "GPU-hours" in paper
     wrong = run("--device", "abacus")
     assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
 

@@ -45,7 +45,7 @@ STUDY = {
     "evaluation": {"seeds": 2, "epochs": 5},
 }
 PASSING = {"seconds", "peak_memory_bytes"}  # columns that no two runs share
-COMMAND = ["--configfile", "config/chaos.json", "--workflow-profile", "workflow/profiles/demo", "--quiet", "all"]
+COMMAND = ["--configfile", "config/chaos.json", "--quiet", "all"]
 
 
 def main() -> int:

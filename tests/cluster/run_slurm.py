@@ -33,11 +33,11 @@ from conftest import TINY, Repository  # noqa: E402
 CONFIG = Path("/etc/slurm")  # the plugin's job steps drop SLURM_CONF, so it has to lie where SLURM looks for it
 MARK = "# written by tests/cluster/run_slurm.py"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-GPUS = ("/dev/null", "/dev/zero")  # devices that SLURM counts and gives away; the study computes on the processor
+GPUS = ("/dev/null", "/dev/zero")  # devices that SLURM counts and gives away; `auto` then computes on the processor
 # More cores and memory than a small machine has: SLURM only counts them, and the profiles stay as they are.
 CORES, MEGABYTES = 16, 64_000
 QUICK = ("--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "8")
-STUDY = {**TINY, "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}}}
+STUDY = {**TINY, "device": "auto", "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}}}
 SMALLER = {**STUDY, "methods": {"dm": STUDY["methods"]["dm"]}}
 # What is submitted, by rule or group. What computes has one thread, since the machine is small.
 ON_A_GPU = ("train_experts", "distill", "evaluate")

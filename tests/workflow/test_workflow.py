@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from esp_core import gpu
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
     (path.name, *part.split(":\n", 1))
@@ -51,7 +53,7 @@ def test_every_rule_has_the_same_shape(file, name, body):
     assert [d for d in directives if d not in ("input", "priority", "wildcard_constraints")] == list(SHAPE)
     assert {"spec", "code"} <= set(re.findall(r"^        (\w+)=\w+_of\(", body, flags=re.MULTILINE))
     assert '"python -m esp_core.' in body and "> {log:q} 2>&1" in body
-    assert ("gpu=1" in body) == (name in ON_A_DEVICE)
+    assert ("gpu=gpus" in body) == ("threads: cores" in body) == (name in ON_A_DEVICE)
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in PROFILES.glob("*/profile.yaml")))
@@ -69,10 +71,10 @@ def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
     for name in ON_A_DEVICE:
         resources = re.search(r"^    resources:\n((?: {8}.*\n)*)", bodies[name], flags=re.MULTILINE)[1]
         pairs = re.findall(r"(\w+)=(\S+),", resources)
+        pairs = [(key, "1" if value == "gpus" else value) for key, value in pairs]
         asked[name] = {key: int(value) if value.isdecimal() else value.strip('"') for key, value in pairs}
     assert profile["set-resources"] == asked
-    threads = {name: int(re.search(r"^    threads: (\d+)$", bodies[name], flags=re.MULTILINE)[1]) for name in ON_A_DEVICE}
-    assert profile["set-threads"] == threads
+    assert profile["set-threads"] == dict.fromkeys(ON_A_DEVICE, gpu.threads("cuda"))
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -85,8 +87,7 @@ def test_only_rules_of_seconds_are_grouped(name):
 
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_cluster_profile_plans_the_same_jobs(name, bare):
-    command = [*bare.command("--dry-run", "--quiet", "rules", "host")]
-    command[command.index("workflow/profiles/demo")] = f"workflow/profiles/{name}"
+    command = bare.command("--workflow-profile", f"workflow/profiles/{name}", "--dry-run", "--quiet", "rules", "host")
     done = subprocess.run(command, cwd=bare.folder, env=bare.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert counts(done.stdout + done.stderr) == counts(bare.run("--dry-run", "--quiet", "rules", "host"))
@@ -129,12 +130,10 @@ def test_a_wrong_config_ends_in_one_line_and_no_traceback(tmp_path):
     assert "\nexperts.lr: '5e-2' is not a number; YAML 1.1 reads 5e-2 as text, write 0.05\n" in output
 
 
-@pytest.mark.parametrize("profile", ["default", "demo"])
-def test_a_failed_jobs_log_shows_without_searching(profile, bare, tmp_path):
+def test_a_failed_jobs_log_shows_without_searching(bare, tmp_path):
     repository = type(bare)(Path(shutil.copytree(bare.folder, tmp_path / "repository")))
     repository.save({**repository.config, "datasets": {"mine": {"kind": "npz", "ipc": [1], "options": {"path": "none.npz"}}}})
-    command = repository.command("results/tiny/data/mine.h5")
-    command[command.index("workflow/profiles/demo")] = f"workflow/profiles/{profile}"
+    command = repository.command("results/tiny/data/mine.h5", "--quiet", "host", "reason")  # as `make demo`
     done = subprocess.run(command, cwd=repository.folder, env=repository.environment, capture_output=True, text=True)
     assert done.returncode == 1
     shown = (done.stdout + done.stderr).splitlines()

@@ -14,6 +14,7 @@ os.environ.update(PATH=os.pathsep.join(FOLDERS))
 from esp_core.configfile import read, refuse_nested
 from esp_core.datasets.catalogue import is_official
 from esp_core.errors import UserError
+from esp_core.gpu import device_type, threads
 from esp_core.methods import FULL
 from esp_core.provenance import canonical
 from esp_core.specs import ARGUMENTS, code, spec
@@ -54,6 +55,24 @@ wildcard_constraints:
     network="|".join(map(re.escape, STUDY.networks)),
     table="|".join(map(str, STUDY.tables)),
     figure="|".join(map(re.escape, STUDY.figures)),
+
+
+def device():
+    """What jobs compute on: cuda, mps or cpu."""
+    # A dry run knows nothing of the executor but what only a cluster needs, the most jobs at once.
+    planned = workflow.dryrun and workflow.resource_settings.nodes
+    elsewhere = planned or workflow.remote_exec or workflow.non_local_exec
+    return device_type(STUDY.config["device"], elsewhere)
+
+
+def gpus(wildcards):
+    """The GPUs of a job that trains networks."""
+    return int(device() != "cpu")
+
+
+def cores(wildcards):
+    """The threads of a job that trains networks."""
+    return threads(device())
 
 
 def spec_of(stage):

@@ -12,9 +12,9 @@ rule distill:
         "results/{study}/benchmarks/distill/{dataset}/ipc-{ipc}/{method}.jsonl"
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: cores
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=16000,
         runtime="12h",
     params:

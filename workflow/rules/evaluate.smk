@@ -10,9 +10,9 @@ rule evaluate:
         "results/{study}/benchmarks/evaluate/{dataset}/ipc-{ipc}/{method}/{network}.jsonl"
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: cores
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=8000,
         runtime="8h",
     params:
@@ -35,9 +35,9 @@ rule evaluate_full:
         "results/{study}/benchmarks/evaluate_full/{dataset}/{network}.jsonl"
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: cores
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=8000,
         runtime="24h",
     params:

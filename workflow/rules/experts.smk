@@ -9,9 +9,9 @@ rule train_experts:
         "results/{study}/benchmarks/train_experts/{dataset}/shard-{shard}.jsonl"
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: cores
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=8000,
         runtime="8h",
     params:

@@ -11,9 +11,9 @@ rule measure_memory:
         figure="figure7",
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: cores
     resources:
-        gpu=1,
+        gpu=gpus,
         mem_mb=16000,
         runtime="2h",
     params:
