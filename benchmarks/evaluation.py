@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.side_by_side import NARROW, noise
 from esp_core import devices, engine, methods, networks, seeds, training
+from esp_core.datasets import Dataset, Split
 
 NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 TESTED = 10_000  # images of CIFAR-10's test set
 WAYS = ("plain float32", "auto")
+NARROW = {"convnet3": {"width": 32}, "resnet10": {"width": 8}, "densenet121": {"growth": 4, "blocks": [2, 2, 2, 2]}}
 
 
 @dataclass
@@ -107,6 +108,15 @@ def made(arguments: argparse.Namespace, name: str, images: training.Images, way:
     start = time.perf_counter()
     ready = engine.Engine(network, plan, images.sample())
     return Way(network, ready, time.perf_counter() - start if plan.compiled or plan.tests else 0.0)
+
+
+def noise(ipc: int, classes: int, size: int, device: torch.device) -> training.Images:
+    """A condensed set of noise, `ipc` images a class."""
+    labels = torch.arange(classes).repeat_interleave(ipc).to(device)
+    split = Split(torch.rand((len(labels), 3, size, size), generator=seeds.generator("noise", ipc)).to(device), labels)
+    middle = torch.full((3,), 0.5, device=device)
+    data = Dataset("noise", split, split, tuple(map(str, range(classes))), middle, middle / 2, "benchmark")
+    return training.Images(split.images, split.labels, data)
 
 
 def timed(way: Way, images: training.Images, settings: training.Protocol, generator: torch.Generator, device: torch.device) -> float:

@@ -40,21 +40,21 @@ def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = ""
     from esp_core.seedrows import SeedRows
 
     devices.reuse_memory()
-    exam = _Exam(spec, data_path, condensed_path, code)
-    kept = SeedRows(part, exam.identity) if part else None
+    trial = _Trial(spec, data_path, condensed_path, code)
+    kept = SeedRows(part, trial.identity) if part else None
     rows = dict(kept.rows) if kept else {}
     label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
     progress = Progress(label, spec["seeds"], done=len(rows), unit="seeds", every=0)
-    for group in exam.groups([seed for seed in range(spec["seeds"]) if seed not in rows]):
-        for row in exam.sit(group):
-            rows[row["seed"]] = row
+    for seed in range(spec["seeds"]):
+        if seed not in rows:
+            rows[seed] = row = trial.train_and_test(seed)
             if kept:
                 kept.add(row)
             progress.step(f"accuracy {row['accuracy']} %")
     return [{column: rows[seed][column] for column in COLUMNS} for seed in range(spec["seeds"])]
 
 
-class _Exam:
+class _Trial:
     """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
 
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
@@ -77,7 +77,7 @@ class _Exam:
         trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
         self.protocol = protocol(spec["protocol"])
-        self.network, self.at_once = self._network(0), 1
+        self.network = self._network(0)
         self.plan = self._plan()
         machine = devices.describe(self.device)
         self.shared = {
@@ -99,20 +99,13 @@ class _Exam:
         self.identity = digest(canonical(known))
 
     def _plan(self) -> "Plan":
-        """Of the job as a whole, so that an interrupted one goes on as it began; sets how many seeds are trained side by side.
+        """Of the job as a whole, so that an interrupted one goes on as it began.
 
         A spec without the keys `precision` and `compile` is of a time when all was float32 and eager.
         """
-        from esp_core import engine, side_by_side, training
+        from esp_core import engine, training
 
-        count = self.spec.get("seeds_at_once", 1)
         precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
-        if count > 1 and side_by_side.can_stack(self.network):
-            self.at_once, wish = count, "never"
-            if precision == "auto" and self.device.type == "cpu":
-                precision = "float32"  # stacked convolutions are convolutions in groups
-        elif count > 1:
-            print(f"{self.spec['network']['name']} draws in its forward pass: one seed at a time, not {count}", flush=True)
         trained = {size: n * self.spec["seeds"] for size, n in training.sizes(len(self.train), self.protocol).items()}
         work = engine.Work(trained, self.spec["seeds"] * len(self.test))
         return engine.plan(self.network, self.train.sample(), work, precision, wish, section="evaluation")
@@ -126,45 +119,28 @@ class _Exam:
             print(f"evaluation: {note}", flush=True)
         return Engine(self.network, self.plan, self.train.sample())
 
-    def groups(self, seeds: list[int]) -> list[list[int]]:
-        """Seeds that are trained side by side."""
-        return [seeds[i : i + self.at_once] for i in range(0, len(seeds), self.at_once)]
-
-    def sit(self, group: list[int]) -> list[Row]:
-        """Train and test the networks of some seeds. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
+    def train_and_test(self, seed: int) -> Row:
+        """The row of one seed. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
         import torch
 
-        from esp_core import devices, seeds, side_by_side, training
+        from esp_core import devices, seeds, training
 
-        engine = self.engine
-        nets = [self._network(seed) for seed in group]
-        names = [(self.spec["study_seed"], "evaluate", seed) for seed in group]
-        generators = [seeds.generator(*name, "training") for name in names]
-        torch.manual_seed(seeds.derive(*names[0], "dropout"))  # dropout and stochastic depth draw from torch's own generator
+        engine, name = self.engine, (self.spec["study_seed"], "evaluate", seed)
+        engine.load(self._network(seed))
+        torch.manual_seed(seeds.derive(*name, "dropout"))  # dropout and stochastic depth draw from torch's own generator
         start = time.monotonic()
-        if len(group) == 1:
-            engine.load(nets[0])
-            curves = [training.train(engine.network, self.train, self.protocol, generators[0], engine)]
-            nets = [engine.network]
-        else:
-            curves = side_by_side.train(nets, self.train, self.protocol, generators, self.plan.precision)
-        results = [self._accuracy(network) for network in nets]
+        losses = training.train(engine.network, self.train, self.protocol, seeds.generator(*name, "training"), engine)
+        accuracy = training.accuracy(engine.network, self.test, forward=engine)
         devices.synchronise(self.device)
-        common = {
+        return {
             **self.shared,
-            "seconds": round((time.monotonic() - start) / len(group), 2),
+            "seed": seed,
+            "accuracy": f"{accuracy:.4f}",
+            "curve": _curve(losses),
+            "seconds": round(time.monotonic() - start, 2),
             "peak_memory_bytes": devices.peak_memory(self.device),
             "compiled": " ".join(map(str, engine.plan.compiled)) or "no",
         }
-        rows = zip(group, results, curves, strict=True)
-        return [{**common, "seed": seed, "accuracy": result, "curve": _curve(losses)} for seed, result, losses in rows]
-
-    def _accuracy(self, network: "nn.Module") -> str:
-        from esp_core import training
-
-        if network is not self.engine.network:
-            self.engine.load(network)
-        return f"{training.accuracy(self.engine.network, self.test, forward=self.engine):.4f}"
 
     def _network(self, seed: int) -> "nn.Module":
         from esp_core import networks, seeds

@@ -19,7 +19,7 @@ from esp_core.reporting.layouts import METHOD_TITLES, NETWORK_TITLES
 from esp_core.study import Study
 
 Spec = dict[str, Any]
-NOT_OF_THE_PROTOCOL = ("protocol", "seeds", "seeds_at_once", "precision", "compile", "full", "networks")  # keys of `evaluation`
+NOT_OF_THE_PROTOCOL = ("protocol", "seeds", "precision", "compile", "full", "networks")  # keys of `evaluation`
 
 
 def _common(study: Study, dataset: str) -> Spec:
@@ -111,7 +111,6 @@ def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -
         "network": study.network(dataset, network),
         "protocol": methods.protocol(settings["protocol"], changes, study.flip(dataset)),
         "seeds": settings["seeds"],
-        "seeds_at_once": settings["seeds_at_once"],
         "precision": settings["precision"],
         "compile": settings["compile"],
         "device": study.config["device"],

@@ -178,15 +178,6 @@ def test_rows_of_another_job_are_not_taken_up(trained, tmp_path, change):
     assert trained.count == 4
 
 
-def test_seeds_side_by_side_are_the_same_networks(rows, tmp_path):
-    at_once = evaluate.run({**SPEC, "seeds_at_once": 3}, tmp_path / "data.h5", None)
-    assert [row["seed"] for row in at_once] == list(range(5))
-    for one, other in zip(rows[0], at_once, strict=True):
-        pairs = zip(one["curve"].split(), other["curve"].split(), strict=True)
-        assert all(float(a.split(":")[1]) == pytest.approx(float(b.split(":")[1]), rel=2e-3) for a, b in pairs)
-        assert other["spec"] != one["spec"]
-
-
 def test_a_set_of_other_classes_is_refused_before_anything_is_trained(trained, tmp_path):
     """(cat, dog) tested on (dog, cat) would be an accuracy below chance."""
     data = dataset()
