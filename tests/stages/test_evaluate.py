@@ -117,8 +117,8 @@ def test_a_row_is_the_same_whichever_seeds_were_trained_before_it(tmp_path, netw
     spec = {**SPEC, "network": network, "precision": precision, "seeds": 3}
     whole = evaluate.run(spec, tmp_path / "data.h5", None)
     torch.manual_seed(99)
-    exam = evaluate._Exam(spec, tmp_path / "data.h5", None, "")
-    assert untimed(exam.sit([2])) == untimed([whole[2]])
+    row = evaluate._Trial(spec, tmp_path / "data.h5", None, "").train_and_test(2)
+    assert untimed([row]) == untimed([whole[2]])
     assert len({row["curve"] for row in whole}) == 3
 
 
