@@ -30,10 +30,10 @@ demo: $(READY)
 	@python workflow/scripts/unlock.py $(DEMO)
 	snakemake $(DEMO) --quiet host reason
 	snakemake $(DEMO) --report results/demo/report.html --quiet all
-	@python -m esp_core.tables show results/demo
+	@python -m esp_core tables show results/demo
 
 paper: $(READY)
-	@python -m esp_core.plan
+	@python -m esp_core plan
 ifdef RUN
 	@python workflow/scripts/unlock.py
 	snakemake

@@ -17,17 +17,17 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core import files
-from esp_core.progress import Progress
-from esp_core.specs import spec
-from esp_core.study import Study, load
+from esp_core.runtime import files
+from esp_core.runtime.progress import Progress
+from esp_core.study.config import Study, load
+from esp_core.study.specs import spec
 
 COLUMNS = ["dataset", "ipc", "method", "seed", "accuracy", "images", "seconds", "torch", "device"]
 
 
 def measure(study: Study, cell: tuple[str, int], method: str, seed: int, root: Path) -> dict[str, Any]:
     """Distil and evaluate one method under one seed; a row of `COLUMNS`."""
-    from esp_core import distill, evaluate
+    from esp_core.stages import distill, evaluate
 
     dataset, ipc = cell
     data, manifest = root / "data" / f"{dataset}.h5", root / "experts" / dataset / "manifest.json"

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from benchmarks.experts import cifar10, folder, recipe_of
 from benchmarks.reading import SEGMENT
-from esp_core import devices, engine, networks, seeds
+from esp_core import networks
 from esp_core.networks.flat import FlatNetwork
+from esp_core.runtime import devices, seeds
+from esp_core.training import engine
 from esp_core.trajectories import codec, store, subspace
-from esp_core.trajectories.training import Trainer, prepared
+from esp_core.trajectories.trainer import Trainer, prepared
 
 SEGMENTS = 200
 

@@ -4,7 +4,7 @@
 
 Both train the same ConvNet-3 on the same batches with the same augmentations, one after the other in processes of their own, in turns.
 "plain" is MTT's recipe as one would write it down: a DataLoader over float32 images, eager float32, a test pass after every epoch,
-lists of tensors, torch.save. "ours" is the engine of `esp_core.experts`. CPU-seconds are those of the whole process, in the training
+lists of tensors, torch.save. "ours" is the engine of `esp_core.stages.experts`. CPU-seconds are those of the whole process, in the training
 loop alone; compilation, once a job, is a column of its own. Images are CIFAR-10's where ESP_REAL_DATA names a folder with
 cifar-10-batches-bin, else noise, in which case there is no accuracy to speak of. `--quick` shows in under a minute that it runs.
 """
@@ -26,10 +26,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from esp_core import devices, engine, networks, seeds
+from esp_core import networks
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
-from esp_core.trajectories.training import Recipe, Trainer, prepared
+from esp_core.runtime import devices, seeds
+from esp_core.training import engine
+from esp_core.trajectories.trainer import Recipe, Trainer, prepared
 
 EXPERT_IMAGES, EXPERT_EPOCHS, EXPERT_OPERATIONS = 50_000, 50, 0.76e15  # one of the paper's CIFAR-10 experts
 RECORD = 3073  # bytes of an image in CIFAR-10's binary files: a label, then 3 x 32 x 32

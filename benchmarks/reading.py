@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esp_core import devices, networks
+from esp_core import networks
 from esp_core.networks.flat import FlatNetwork
+from esp_core.runtime import devices
 from esp_core.trajectories import codec, store
 from esp_core.trajectories.shard import Shard
 

@@ -7,8 +7,8 @@ Steps are those of the named recipes on images of noise; esp:plain keeps the gra
 by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, with --compile as compiled code, the
 complete set in one graph, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
 prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are medians over `--repeats`, the ways
-taking turns; memory is the bytes of all tensors alive (`esp_core.footprint`), which compiled code does not show. ESP's, DM's and DSA's
-step does not depend on the number of synthetic steps: they are measured once an IPC.
+taking turns; memory is the bytes of all tensors alive (`esp_core.stages.footprint`), which compiled code does not show. ESP's, DM's and
+DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
 """
 
 import argparse
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from esp_core import devices, methods
-from esp_core.footprint import MICRO_BATCH, PLAIN, Bench, peak
 from esp_core.objectives import Objective
+from esp_core.runtime import devices
+from esp_core.stages.footprint import MICRO_BATCH, PLAIN, Bench, peak
+from esp_core.study import methods
 
 REPLAY, LOW, COMPILED = ":replay", ":bfloat16", ":compiled"
 OPERATIONS = 15  # rows of a profile

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from esp_core import methods, specs
-from esp_core.condensed import Condensed, load_condensed
-from esp_core.errors import UserError
-from esp_core.provenance import canonical, digest, source_digest
-from esp_core.study import Study
+from esp_core.distillation.condensed import Condensed, load_condensed
+from esp_core.runtime.errors import UserError
+from esp_core.study import methods, specs
+from esp_core.study.config import Study
+from esp_core.study.provenance import canonical, digest, source_digest
 
 NAME = "mine"
 EPOCHS = 50  # of the experts, MTT's
@@ -116,7 +116,8 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
 
 def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Condensed:
     """Try, prepare, train experts and distil, as far as `folder` lacks it. A file's name holds all that its content depends on."""
-    from esp_core import devices, distill, trial
+    from esp_core.runtime import devices
+    from esp_core.stages import distill, trial
 
     pixels, targets, classes = arrays
     _, channels, size, _ = pixels.shape

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.distillation.passes import Weighted
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
-from esp_core.objectives.passes import Weighted
 from esp_core.parametrisations import Task
 
 CLASSES, SIZE = 3, 8

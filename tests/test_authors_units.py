@@ -8,15 +8,17 @@ import pytest
 import torch
 from dataset_files import cifar_records, digest
 
-from esp_core import datasets, distill, methods, networks, parametrisations, specs
-from esp_core.condensed import load_condensed
+from esp_core import datasets, networks, parametrisations
 from esp_core.datasets.catalogue import ENTRIES
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
+from esp_core.distillation.condensed import load_condensed
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.parametrisations import Task
-from esp_core.prepare import prepare
-from esp_core.study import Study
+from esp_core.runtime.errors import UserError
+from esp_core.stages import distill
+from esp_core.stages.prepare import prepare
+from esp_core.study import methods, specs
+from esp_core.study.config import Study
 
 CIFAR10 = ENTRIES["cifar10"]
 NETWORK = {"name": "convnet3", "width": 4, "depth": 2}

@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_core import budget, parametrisations
-from esp_core.errors import UserError
+from esp_core import parametrisations
 from esp_core.parametrisations import Task
-from esp_core.study import Study
+from esp_core.runtime.errors import UserError
+from esp_core.study import budget
+from esp_core.study.config import Study
 
 LATENT = {"kind": "latent", "decoders": 20, "code_channels": 4, "width": 8, "upsamplings": 2, "init": "noise"}
 CELLS = st.builds(budget.Cell, st.integers(2, 6), st.integers(1, 4), st.sampled_from([1, 3]), st.sampled_from([6, 8, 12, 16]))

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from esp_core import claims, specs
-from esp_core.errors import UserError
-from esp_core.reporting import asking, claiming
+from esp_core.reporting import claiming
 from esp_core.reporting.claiming import Comparison, Sample
-from esp_core.study import Study, load
+from esp_core.runtime.errors import UserError
+from esp_core.stages import claims
+from esp_core.study import asking, specs
+from esp_core.study.config import Study, load
 from tests.test_tables import PUBLISHED, ROOT, put
 
 OWN = {
@@ -322,9 +323,9 @@ def test_every_claim_about_numbers_finds_the_papers(paper, tmp_path):
 
 
 def test_the_command_is_light_to_load():
-    program = "import sys, esp_core.claims; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    program = "import sys, esp_core.stages.claims; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    program = "import sys, esp_core.reporting.asking; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    program = "import sys, esp_core.study.asking; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from esp_core import study
-from esp_core.configfile import read, refuse_nested
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
+from esp_core.study import config
+from esp_core.study.configfile import read, refuse_nested
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "esp_core").rglob("*.yaml"), *(ROOT / "workflow").rglob("*.yaml")])
@@ -40,7 +40,7 @@ def test_the_command_refuses_a_key_given_twice(tmp_path, monkeypatch):
     path.write_text(TWICE)
     monkeypatch.setattr(sys, "argv", ["study", str(path)])
     with pytest.raises(SystemExit) as stopped:
-        study.main()
+        config.main()
     assert stopped.value.code == f"error: methods: given twice, lines 3 and 6; correct {path}"
 
 

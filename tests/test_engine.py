@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from esp_core import compiling, engine, networks
-from esp_core.engine import TEST_BATCH, Engine, Plan, Work
-from esp_core.errors import UserError
+from esp_core import networks
+from esp_core.runtime.errors import UserError
+from esp_core.training import compiling, engine
+from esp_core.training.engine import TEST_BATCH, Engine, Plan, Work
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 CIFAR10 = Work({256: 50 * 49_920, 80: 50 * 80})
@@ -235,7 +236,7 @@ def test_the_operations_of_dropout_are_counted_without_a_draw():
 
 @pytest.mark.parametrize("wish", [None, "7"])
 def test_a_job_compiles_in_its_own_threads_unless_told_otherwise(wish):
-    code = "import torch; torch.set_num_threads(3); from esp_core.compiling import compile_in_own_threads as own; own(); "
+    code = "import torch; torch.set_num_threads(3); from esp_core.training.compiling import compile_in_own_threads as own; own(); "
     code += "import torch._inductor.config as c; print(c.compile_threads)"
     environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_COMPILE_THREADS"}
     environment |= {"TORCHINDUCTOR_COMPILE_THREADS": wish} if wish else {}

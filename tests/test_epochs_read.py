@@ -2,9 +2,9 @@
 
 import pytest
 
-from esp_core import specs
-from esp_core.errors import UserError
-from esp_core.study import Study
+from esp_core.runtime.errors import UserError
+from esp_core.study import specs
+from esp_core.study.config import Study
 
 SMALL = {
     "study": "small",

@@ -12,10 +12,11 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from esp_core import figures, parametrisations
-from esp_core.condensed import save_condensed
-from esp_core.errors import UserError
+from esp_core import parametrisations
+from esp_core.distillation.condensed import save_condensed
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
+from esp_core.stages import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -176,5 +177,5 @@ def test_a_set_of_another_dataset_is_refused(tmp_path, dataset):
 
 
 def test_help_loads_neither_torch_nor_matplotlib():
-    program = "import sys, esp_core.figures; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    program = "import sys, esp_core.stages.figures; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout == "[]\n"

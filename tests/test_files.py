@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from esp_core import files
+from esp_core.runtime import files
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from esp_core import files
+from esp_core.runtime import files
 with files.replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from esp_core import jobspec
-from esp_core.errors import UserError
-from esp_core.prepare import prepare
+from esp_core.runtime.errors import UserError
+from esp_core.stages.prepare import prepare
+from esp_core.study import jobspec
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_DATA = ("distill run", "evaluate", "experts train")
@@ -63,13 +63,13 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_says_what_an_empty_spec_lacks(stage, data, tmp_path):
     given = ["--data", str(data)] if stage in READ_DATA else []
-    done = run(*f"esp_core.{stage}".split(), "--spec", "{}", *given, "--out", str(tmp_path / "out"))
+    done = run("esp_core", *stage.split(), "--spec", "{}", *given, "--out", str(tmp_path / "out"))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.fullmatch("error: --spec: lacks the key [a-z_]+; print a complete one with .*", done.stderr.splitlines()[-1])
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["esp_core.study", "config/config.yaml"], ["esp_core.study", "--help"]])
+@pytest.mark.parametrize("words", [["esp_core.study.config", "config/config.yaml"], ["esp_core.study.config", "--help"]])
 def test_a_closed_pipe_ends_quietly(words):
     command = f"{sys.executable} -m {' '.join(words)}"
     done = subprocess.run(

@@ -15,15 +15,15 @@ import pytest
 import torch
 from trajectories.expert_specs import shard_spec
 
-from esp_core import devices, leases
-from esp_core.errors import UserError
-from esp_core.prepare import prepare
+from esp_core.runtime import devices, leases
+from esp_core.runtime.errors import UserError
+from esp_core.stages.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 HOLD = """
 import sys
-from esp_core import leases
+from esp_core.runtime import leases
 lease = leases.take(sys.argv[2:], int(sys.argv[1]), poll=0.02)
 print(lease.device, lease.slot, flush=True)
 sys.stdin.read()
@@ -90,7 +90,7 @@ def test_the_lease_of_a_killed_process_is_free_at_once(start):
 
 FORK = """
 import os, signal, time
-from esp_core import leases
+from esp_core.runtime import leases
 leases.take(["a"])
 if os.fork() == 0:
     print(os.getpid(), flush=True)
@@ -115,7 +115,7 @@ def test_a_child_does_not_hold_the_lease_of_its_killed_parent(start):
 
 CRASH = """
 import fcntl, os, signal
-from esp_core import leases
+from esp_core.runtime import leases
 leases.fcntl.flock = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 leases.take(["a"])
 """
@@ -131,7 +131,7 @@ def test_a_crash_between_opening_and_locking_stands_in_nobodys_way(start, folder
 MEET = """
 import os, random, signal, sys, time
 from pathlib import Path
-from esp_core import leases
+from esp_core.runtime import leases
 place, share, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -169,7 +169,7 @@ def test_many_processes_never_exceed_the_share(start, tmp_path, share):
 
 
 WAIT = """
-from esp_core import leases
+from esp_core.runtime import leases
 leases.take(["a"], poll=0.25, word=1.0)
 """
 
@@ -269,7 +269,8 @@ import json, os, signal, sys, time, torch
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
-from esp_core import devices, experts
+from esp_core.runtime import devices
+from esp_core.stages import experts
 
 GPUS = dict(
     is_available=lambda: True,

@@ -13,11 +13,13 @@ import torch
 from snakemake.utils import available_cpu_count
 from torch.utils.flop_counter import FlopCounterMode
 
-from esp_core import costing, kinds, networks, parametrisations, plan, rates, specs
-from esp_core.errors import UserError
-from esp_core.methods import FULL
+from esp_core import networks, parametrisations
 from esp_core.parametrisations import Task
-from esp_core.study import Study, load
+from esp_core.planning import costing, plan, rates
+from esp_core.runtime.errors import UserError
+from esp_core.study import kinds, specs
+from esp_core.study.config import Study, load
+from esp_core.study.methods import FULL
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "results" / "demo"
@@ -253,13 +255,13 @@ def test_what_can_only_be_guessed_is_said(tmp_path):
     rows, notes = plan.plan(study, "cpu", plan.Slots(2, 2, {}))
     assert notes == [
         "mine: taken as 12,000 images of 48x48, 10 classes",
-        "network tests.small:network has no entry in config/rates.yaml: taken as resnet10",
+        "network tests.small:network has no entry in esp_core/planning/rates.yaml: taken as resnet10",
     ]
     assert rows[-1].jobs == len(list(study.jobs()))
     recipe = {"objectives": {"distribution": {}, "mine": {}}, "teacher": {"kind": "ours"}}
     assert list(costing._unfamiliar(recipe)) == [
-        "objectives mine has no entry in config/rates.yaml: the default is used",
-        "teachers ours has no entry in config/rates.yaml: the default is used",
+        "objectives mine has no entry in esp_core/planning/rates.yaml: the default is used",
+        "teachers ours has no entry in esp_core/planning/rates.yaml: the default is used",
     ]
 
 
@@ -390,25 +392,25 @@ def test_jobs_that_do_not_fit_beside_each_other_are_noted(monkeypatch):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "esp_core.plan", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-m", "esp_core", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(tmp_path):
     lines = run("config/demo.yaml", "--results", str(tmp_path)).stdout.splitlines()
     cores = available_cpu_count()
     at_once = f"{cores} cores, jobs at once: {cores}, threads of each: 1"
-    assert lines[0] == f"Study demo on cpu (rates measured: config/rates.yaml), {at_once}"
+    assert lines[0] == f"Study demo on cpu (rates measured: esp_core/planning/rates.yaml), {at_once}"
     assert [line.split()[0] for line in lines[2:11]] == ["stage", *plan.STAGES, "all"]
     assert "core-hours" in lines[2]
     paper = run("--device", "h100", "--results", str(tmp_path)).stdout
-    assert "Study paper on h100 (rates measured, but for start, first, light, memory: config/" in paper and "GPU-hours" in paper
+    assert "Study paper on h100 (rates measured, but for start, first, light, memory: esp_core/" in paper and "GPU-hours" in paper
     wrong = run("--device", "abacus")
     assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
 
 
 def test_the_command_loads_nothing_heavy():
     heavy = "torch numpy pandas h5py scipy matplotlib"
-    code = f"import sys, esp_core.plan; print(*set('{heavy}'.split()) & set(sys.modules))"
+    code = f"import sys, esp_core.planning.plan; print(*set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -417,7 +419,7 @@ def test_make_paper_shows_the_plan_first():
     for arguments in (["paper"], ["paper", "RUN=1"]):
         done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         lines = done.stdout.splitlines()
-        first = next(i for i, line in enumerate(lines) if "esp_core.plan" in line)
+        first = next(i for i, line in enumerate(lines) if "esp_core plan" in line)
         assert first < next(i for i, line in enumerate(lines) if line.startswith("snakemake"))
 
 

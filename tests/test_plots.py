@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from test_tables import put
 
-from esp_core import plots
-from esp_core.errors import UserError
 from esp_core.reporting.saving import save
+from esp_core.runtime.errors import UserError
+from esp_core.stages import plots
 
 SPEC = {"figure": 7, "dataset": "cifar10", "network": "convnet3", "at": 10, "rows": [], "titles": {"esp": "ESP", "mtt": "MTT"}}
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from esp_core import provenance
-from esp_core.provenance import canonical, source_digest
+from esp_core.study import provenance
+from esp_core.study.provenance import canonical, source_digest
 
 FILES = {
     "package/__init__.py": "",
@@ -60,7 +60,7 @@ def test_a_missing_module_is_named(package):
 def test_an_objective_is_reached_only_by_the_methods_that_name_it():
     def digests():
         provenance._parsed.cache_clear()
-        return [source_digest("esp_core.distill", f"esp_core.objectives.{kind}") for kind in ("distribution", "projection")]
+        return [source_digest("esp_core.stages.distill", f"esp_core.objectives.{kind}") for kind in ("distribution", "projection")]
 
     assert len(set(digests())) == 2 and digests() == digests()
 

@@ -1,4 +1,4 @@
-"""config/published.csv against the paper: once by counting and by values typed by hand, once against the paper's own text.
+"""esp_core/reporting/published.csv against the paper: once by counting and by values typed by hand, once against the paper's own text.
 
 232 is every number that is printed with a deviation, each time it is printed: Table 1 has 96 in its method rows (110 places
 less 14 dashes) and 4 for the full datasets; Table 2 has 2 datasets x 6 rows x 9 columns = 108, its full-data numbers thrice;
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = ROOT.parent / "shared/paper/esp.md"
-with (ROOT / "config/published.csv").open(newline="") as file:
+with (ROOT / "esp_core/reporting/published.csv").open(newline="") as file:
     ROWS = list(csv.DictReader(file))
 VALUES = {(int(r["table"]), r["method"], r["dataset"], int(r["ipc"]), r["architecture"]): (float(r["mean"]), float(r["std"])) for r in ROWS}
 

@@ -12,10 +12,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esp_core import kinds, methods, networks, schema
+from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.errors import UserError
-from esp_core.study import Study, load
+from esp_core.runtime.errors import UserError
+from esp_core.study import kinds, methods, schema
+from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from esp_core import settings
-from esp_core.specs import spec
-from esp_core.study import Study, load
+from esp_core.stages import settings
+from esp_core.study.config import Study, load
+from esp_core.study.specs import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from esp_core.errors import UserError
-from esp_core.specs import code, spec
-from esp_core.study import Study
+from esp_core.runtime.errors import UserError
+from esp_core.study.config import Study
+from esp_core.study.specs import code, spec
 
 CONFIG = {
     "study": "s",

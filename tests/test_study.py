@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from esp_core import methods, networks, specs
-from esp_core.errors import UserError
-from esp_core.study import Study, load
+from esp_core import networks
+from esp_core.runtime.errors import UserError
+from esp_core.study import methods, specs
+from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
 DSA = "color_crop_cutout_flip_scale_rotate"
@@ -41,7 +42,7 @@ def paper():
 
 @pytest.fixture(scope="module")
 def published():
-    with (ROOT / "config" / "published.csv").open() as file:
+    with (ROOT / "esp_core" / "reporting" / "published.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -222,11 +223,11 @@ def test_idc_as_the_protocol_brings_its_own_numbers():
 def test_code_digests_name_what_a_job_runs():
     study = small(methods={"esp": {}, "esp_dm": {}, "full": {}})
     named = {job: set(specs._modules(study, *job)) for job in study.jobs()}
-    distill = {"esp_core.distill", "esp_core.networks.convnet3", "esp_core.parametrisations.latent", "esp_core.teachers.experts"}
+    distill = {"esp_core.stages.distill", "esp_core.networks.convnet3", "esp_core.parametrisations.latent", "esp_core.teachers.experts"}
     assert named["distill", "digits", "1", "esp_dm"] == distill | {"esp_core.objectives.distribution"}
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
-    assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.evaluate", "esp_core.networks.convnet3"}
-    assert named["prepare", "digits"] == {"esp_core.prepare", "esp_core.datasets.digits"}
+    assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.stages.evaluate", "esp_core.networks.convnet3"}
+    assert named["prepare", "digits"] == {"esp_core.stages.prepare", "esp_core.datasets.digits"}
 
 
 @pytest.mark.parametrize("name", [*networks.NAMES, "tests.small:network"])
@@ -235,7 +236,7 @@ def test_a_networks_module_is_the_one_that_is_imported(name):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "esp_core.study", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "esp_core", "study", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_the_command_lists_jobs_and_prints_the_spec_of_one():
@@ -273,7 +274,7 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
 
 def test_what_the_snakefile_loads_brings_no_heavy_package():
     heavy = "torch numpy pandas h5py scipy matplotlib kornia"
-    code = f"import sys, esp_core.specs, esp_core.study; print(*set('{heavy}'.split()) & set(sys.modules))"
+    code = f"import sys, esp_core.study.specs, esp_core.study.config; print(*set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

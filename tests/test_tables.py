@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from esp_core import evaluate, tables
-from esp_core.errors import UserError
 from esp_core.reporting import summary
 from esp_core.reporting.sheet import Entry, Sheet, web
+from esp_core.runtime.errors import UserError
+from esp_core.stages import evaluate, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "config/published.csv"
+PUBLISHED = ROOT / "esp_core/reporting/published.csv"
 T4 = 2.776445  # Student's t at 0.975 with 4 degrees of freedom, from a printed table
 
 
@@ -398,11 +398,11 @@ def test_show_without_tables_or_with_anothers_says_what_to_do(tmp_path):
 
 
 def test_the_command_is_quick_to_load_and_ends_a_mistake_with_one_line(tmp_path):
-    command = [sys.executable, "-m", "esp_core.tables", "show", str(tmp_path)]
+    command = [sys.executable, "-m", "esp_core", "tables", "show", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: {tmp_path}/tables/table1.csv: not there; run snakemake for this study first\n"
-    program = "import sys, esp_core.tables; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    program = "import sys, esp_core.stages.tables; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout == "[]\n"
 

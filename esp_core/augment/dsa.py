@@ -13,7 +13,7 @@ import torch
 from kornia.geometry.transform import homography_warp
 from torch import Tensor
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5

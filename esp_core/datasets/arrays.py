@@ -13,7 +13,7 @@ from esp_core.datasets import folders
 from esp_core.datasets.source import Chunk, Images, Labels, Part, Request, Source, check_labels
 from esp_core.datasets.splitting import made_test_part, refuse_fraction
 from esp_core.datasets.verifying import sha256
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 TRAIN = (("train_images", "train_labels"), ("train/images", "train/labels"), ("x_train", "y_train"), ("images", "labels"))
 TEST = (("test_images", "test_labels"), ("test/images", "test/labels"), ("x_test", "y_test"))

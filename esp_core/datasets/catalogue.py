@@ -1,7 +1,7 @@
 """The kinds of dataset, and the facts about those that this project knows by name. Standard library only: the Snakefile reads it.
 
 Sizes and SHA-256 are those of the official distributions, as TensorFlow Datasets (CIFAR archives) and torchvision (SVHN) record
-them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core.download` verifies them.
+them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
 """
 
 from dataclasses import dataclass
@@ -156,5 +156,5 @@ ENTRIES = {
 
 
 def is_official(kind: str) -> bool:
-    """Whether `kind` reads files that `python -m esp_core.download` gets."""
+    """Whether `kind` reads files that `python -m esp_core download` gets."""
     return kind in ENTRIES and bool(ENTRIES[kind].url)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from esp_core.datasets.source import Chunk, Images, Part, Request
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE

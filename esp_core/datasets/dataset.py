@@ -10,8 +10,8 @@ from torch import Tensor
 
 from esp_core.datasets.source import FORMAT
 from esp_core.datasets.splitting import stratified
-from esp_core.errors import UserError
-from esp_core.provenance import digest
+from esp_core.runtime.errors import UserError
+from esp_core.study.provenance import digest
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,20 @@ class Dataset:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", validation: float | None = None) -> Dataset:
-    """Open what `python -m esp_core.prepare` wrote. Raises UserError for a missing, foreign or damaged file.
+    """Open what `python -m esp_core prepare` wrote. Raises UserError for a missing, foreign or damaged file.
 
     With `validation` the test images are left alone: that part of the training images, always the same, takes their place.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such prepared dataset; make it with python -m esp_core.prepare")
+        raise UserError(f"{path}: no such prepared dataset; make it with python -m esp_core prepare")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{path}: not a prepared dataset of this version; make it again with python -m esp_core.prepare")
+                raise UserError(f"{path}: not a prepared dataset of this version; make it again with python -m esp_core prepare")
             data = _read(file, torch.device(device))
     except (OSError, KeyError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and make it again with python -m esp_core.prepare") from error
+        raise UserError(f"{path}: damaged ({error}); delete it and make it again with python -m esp_core prepare") from error
     return data if validation is None else data.holdout(validation, seed=0)
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from esp_core.datasets.source import Chunk, Part, Request, Source
 from esp_core.datasets.splitting import stratified
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 TEST = 397
 

@@ -7,8 +7,8 @@ from ssl import SSLError
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from esp_core.errors import UserError, naming
-from esp_core.progress import Progress
+from esp_core.runtime.errors import UserError, naming
+from esp_core.runtime.progress import Progress
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third … attempt
 TIMEOUT = 30.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 CLUTTER = frozenset({"__macosx", "@eadir"})  # of macOS's archives and of network disks; both hold copies of images

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esp_core.datasets import arrays
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 class Member:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esp_core.datasets import folders
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 READS_A_FOLDER = ("ImageFolder", "DatasetFolder")  # classes of torchvision whose images are the user's own
 

@@ -9,7 +9,7 @@ import numpy as np
 from esp_core.datasets import folders, pictures
 from esp_core.datasets.source import Part, Request, Source
 from esp_core.datasets.splitting import made_test_part, refuse_fraction
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 def read(request: Request, *, path: str, size: int | None = None, mode: str | None = None, test_fraction: float | None = None) -> Source:

@@ -1,4 +1,4 @@
-"""The list of official files, files.json, as `python -m esp_core.download` leaves it and as readers open it.
+"""The list of official files, files.json, as `python -m esp_core download` leaves it and as readers open it.
 
 It holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
 """
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esp_core import files
 from esp_core.datasets.source import Request
 from esp_core.datasets.verifying import verify
-from esp_core.errors import UserError
+from esp_core.runtime import files
+from esp_core.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Official:
 def opened(request: Request) -> Official:
     """The files of `request`, each one verified again. Raises UserError where the list or a file is missing or has changed."""
     if request.files is None:
-        raise UserError(f"dataset {request.dataset}: --files is missing; get the official files with python -m esp_core.download")
+        raise UserError(f"dataset {request.dataset}: --files is missing; get the official files with python -m esp_core download")
     try:
         facts = json.loads(request.files.read_text())
         folder, members = request.files.parent / facts["folder"], facts["files"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
-        raise UserError(f"{request.files}: missing or damaged; make it again with python -m esp_core.download") from error
-    remedy = f"delete {request.files} and run python -m esp_core.download again"
+        raise UserError(f"{request.files}: missing or damaged; make it again with python -m esp_core download") from error
+    remedy = f"delete {request.files} and run python -m esp_core download again"
     if not folder.is_dir():
         raise UserError(f"{folder}: missing; {remedy}")
     for member in members:

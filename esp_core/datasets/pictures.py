@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from esp_core.datasets.source import Chunk, Images, Remarks
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 CHANNELS = {"L": 1, "RGB": 3}
 CHUNK = 512

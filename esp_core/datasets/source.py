@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 # Written into every prepared store, and asked for when one is opened.
 FORMAT = "esp-dataset-1"

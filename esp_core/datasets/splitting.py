@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esp_core import seeds
 from esp_core.datasets.source import Labels, Request
-from esp_core.errors import UserError
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
 
 DEFAULT_FRACTION = 0.2
 

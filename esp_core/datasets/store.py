@@ -25,11 +25,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from esp_core import files
 from esp_core.datasets.source import FORMAT, Chunk, Images, Part, Source, check_labels
-from esp_core.errors import UserError
-from esp_core.progress import Progress
-from esp_core.provenance import canonical, digest
+from esp_core.runtime import files
+from esp_core.runtime.errors import UserError
+from esp_core.runtime.progress import Progress
+from esp_core.study.provenance import canonical, digest
 
 
 class Moments:

@@ -10,7 +10,7 @@ import numpy as np
 
 from esp_core.datasets import official
 from esp_core.datasets.source import Chunk, Part, Request, Source
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 CLASSES = tuple(str(digit) for digit in range(10))
 CHUNK = 2_000

@@ -15,8 +15,8 @@ from esp_core.datasets import pictures
 from esp_core.datasets.arrays import numbered
 from esp_core.datasets.source import Chunk, Labels, Part, Remarks, Request, Source, check_labels
 from esp_core.datasets.splitting import made_test_part, refuse_fraction
-from esp_core.errors import UserError
 from esp_core.networks import torchvision_import
+from esp_core.runtime.errors import UserError
 
 
 def read(

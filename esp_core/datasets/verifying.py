@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 NAMES = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 

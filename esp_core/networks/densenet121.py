@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 LAYERS = (6, 12, 24, 16)
 SMALLEST = 8  # three transitions halve the image

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from esp_core.errors import UserError
 from esp_core.networks import torchvision_import
+from esp_core.runtime.errors import UserError
 
 
 class EfficientNet(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from esp_core.devices import has_fast_bfloat16
-from esp_core.errors import UserError
+from esp_core.runtime.devices import has_fast_bfloat16
+from esp_core.runtime.errors import UserError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

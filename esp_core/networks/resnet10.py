@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 # What `norm` may be, and the smallest image: instance norm of a single value is zero.
 NORMS: dict[str, tuple[Callable[[int], nn.Module], int]] = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from esp_core import networks
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 TEACHES = ("features", "classifier")  # what distillation asks of a network, beside its forward pass
 SPOKEN = {"features": "features(images)", "intermediates": "intermediates(images)"}

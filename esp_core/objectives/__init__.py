@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esp_core.augment.dsa import Chain, Draw
-from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork
+from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from esp_core.parametrisations import Parametrisation

@@ -4,8 +4,8 @@ subspace may walk the expert's way or back. This term asks for the expert's way.
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.runtime.errors import UserError
 
 
 class Direction(Objective):

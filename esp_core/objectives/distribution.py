@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.runtime.errors import UserError
 
 
 class Distribution(Objective):

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.runtime.errors import UserError
 
 EPSILON = 1e-6  # added to the product of the norms, as in DC's code
 

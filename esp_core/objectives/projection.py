@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import subspace
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
-from esp_core.errors import UserError
 from esp_core.objectives import Lesson, Whole, training_loss
+from esp_core.runtime.errors import UserError
 
 MEMORIES = ("graph", "replay", "tesla")
 SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then walks uphill

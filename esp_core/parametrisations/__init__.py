@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.budget import check_factor
 from esp_core.parametrisations import RealImages, Task
 from esp_core.parametrisations.pixels import Pixels
+from esp_core.study.budget import check_factor
 
 
 class Formation(Pixels):

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.budget import codes_per_class
-from esp_core.errors import UserError
 from esp_core.parametrisations import Parametrisation, RealImages, Task
+from esp_core.runtime.errors import UserError
+from esp_core.study.budget import codes_per_class
 
 
 class Latent(Parametrisation):

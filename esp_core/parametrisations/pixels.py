@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.parametrisations import Parametrisation, RealImages, Task
+from esp_core.runtime.errors import UserError
 
 INITS = ("noise", "random", "herding")
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting.asking import Key, Question
+from esp_core.study.asking import Key, Question
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.95

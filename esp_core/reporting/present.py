@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES, Layout
 from esp_core.reporting.runs import FULL
 from esp_core.reporting.sheet import NOT_MEASURED, Entry, Sheet
 from esp_core.reporting.summary import paired_name
+from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES, Layout
 
 Values = tuple[Any, ...]
 Title = Callable[[str, Any], str]  # ("method", "esp") -> "ESP (ours)"
@@ -147,7 +147,7 @@ def _range(values: "pd.Series[int]") -> str:
 
 
 def _saturated(runs: pd.DataFrame) -> list[str]:
-    """The sets whose pixels have left what images can hold, as `python -m esp_core.distill` says in its log."""
+    """The sets whose pixels have left what images can hold, as `python -m esp_core distill` says in its log."""
     shares = pd.to_numeric(runs.get("saturated", pd.Series(0.0, runs.index)), errors="coerce")
     worst = runs.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
     sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]

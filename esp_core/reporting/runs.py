@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 NUMBERS = ("ipc", "seed", "accuracy", "budget", "budget_used", "parameters")
 WORDS = ("dataset", "method", "network", "protocol", "device", "torch")
@@ -12,7 +12,7 @@ FULL = "full"  # the method that trains on the whole dataset; its rows have IPC 
 
 
 def path_of(results: Path, dataset: str, ipc: int, method: str, network: str) -> Path:
-    """Where `python -m esp_core.evaluate` leaves the rows of one (cell, method, network) of the study in `results`."""
+    """Where `python -m esp_core evaluate` leaves the rows of one (cell, method, network) of the study in `results`."""
     cell = Path(FULL) if method == FULL else Path(f"ipc-{ipc}") / method
     return results / "evaluated" / dataset / cell / f"{network}.csv"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esp_core.files import replacing
+from esp_core.runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

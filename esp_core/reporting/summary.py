@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.errors import UserError
 from esp_core.reporting import runs as run_files
-from esp_core.reporting.layouts import METHOD_TITLES, Layout
 from esp_core.reporting.runs import FULL
+from esp_core.runtime.errors import UserError
+from esp_core.study.layouts import METHOD_TITLES, Layout
 
 KEY = ("method", "dataset", "ipc", "network")
 MEASURED = ("n", "mean", "std", "low", "high")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork
 from esp_core.objectives import Objective, State, Statistics
+from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from esp_core.distillation.selection import Selector
     from esp_core.parametrisations import Parametrisation
-    from esp_core.selection import Selector
     from esp_core.trajectories import Trajectories
 
 

@@ -5,9 +5,9 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from esp_core import seeds
-from esp_core.errors import UserError
 from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
 from esp_core.teachers import Classroom, Teacher
 from esp_core.trajectories import subspace
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from esp_core import seeds
-from esp_core.errors import UserError
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
 from esp_core.teachers import Classroom, Teacher
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esp_core import seeds
 from esp_core.augment import dsa
 from esp_core.objectives import Statistics
+from esp_core.runtime import seeds
 from esp_core.teachers import Classroom, Teacher
 from esp_core.teachers.learning import Learner, Rule
-from esp_core.training import Images
+from esp_core.training.loop import Images
 
 
 class TrainedOnReal(Teacher):

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esp_core import seeds
 from esp_core.augment import dsa
-from esp_core.errors import UserError
 from esp_core.objectives import Statistics
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
 from esp_core.teachers import Classroom, Teacher
 from esp_core.teachers.learning import Learner, Rule
 

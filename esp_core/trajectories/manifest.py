@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esp_core import files
-from esp_core.errors import UserError
+from esp_core.runtime import files
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories.seal import REBUILD
 from esp_core.trajectories.shard import Shard
 from esp_core.trajectories.store import groups
@@ -47,11 +47,14 @@ def load(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such manifest; make it with python -m esp_core.experts manifest") from None
+        raise UserError(f"{path}: no such manifest; make it with python -m esp_core experts manifest") from None
     except ValueError as error:
         raise UserError(f"{path}: not a manifest ({error}); delete it and run the same command again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path}: not a manifest of expert trajectories of this version; delete it and run the same command again")
+    layout = manifest.get("layout")
+    if not isinstance(layout, list) or not all(isinstance(entry, list) and len(entry) == 2 for entry in layout):
+        raise UserError(f"{path}: damaged, its layout is no list of names and shapes; delete it and run the same command again")
     return manifest
 
 

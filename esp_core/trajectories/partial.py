@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esp_core.errors import UserError, naming
-from esp_core.provenance import canonical
+from esp_core.runtime.errors import UserError, naming
+from esp_core.study.provenance import canonical
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from esp_core import devices, engine, networks, seeds
+from esp_core import networks
 from esp_core.datasets.dataset import Dataset, load
-from esp_core.errors import UserError
 from esp_core.networks import trying
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.progress import Progress
+from esp_core.runtime import devices, seeds
+from esp_core.runtime.errors import UserError
+from esp_core.runtime.progress import Progress
+from esp_core.training import engine
 from esp_core.trajectories import store
 from esp_core.trajectories.partial import Part, Record
-from esp_core.trajectories.training import Recipe, Trainer, prepared, settings
+from esp_core.trajectories.trainer import Recipe, Trainer, prepared, settings
 
 
 def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import codec, manifest
 from esp_core.trajectories.seal import REBUILD
 from esp_core.trajectories.shard import Shard

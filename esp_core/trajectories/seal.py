@@ -13,8 +13,8 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from esp_core.errors import UserError
-from esp_core.provenance import canonical
+from esp_core.runtime.errors import UserError
+from esp_core.study.provenance import canonical
 
 FORMAT = "esp-trajectories-1"
 FIRST_LINE = 128

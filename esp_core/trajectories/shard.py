@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories.codec import Scale
 from esp_core.trajectories.seal import REBUILD, unseal
 from esp_core.trajectories.store import Expert, Layout

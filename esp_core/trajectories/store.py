@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from esp_core import files
-from esp_core.provenance import canonical
+from esp_core.runtime import files
+from esp_core.study.provenance import canonical
 from esp_core.trajectories import seal
 from esp_core.trajectories.codec import Columns, Scale, encode, standing
 

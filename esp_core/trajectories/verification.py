@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import manifest
 from esp_core.trajectories.codec import standing
 from esp_core.trajectories.seal import REBUILD

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from esp_core.augment import dsa
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 SIDE = 8
 

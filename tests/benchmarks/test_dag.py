@@ -2,7 +2,7 @@ from pathlib import Path
 
 from printed import table
 
-from esp_core.study import load
+from esp_core.study.config import load
 
 DEMO = Path(__file__).parents[2] / "config" / "demo.yaml"
 

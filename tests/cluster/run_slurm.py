@@ -248,7 +248,7 @@ def whole(study: Path) -> None:
         states = Counter(job["JobState"] for job in jobs())
         assert states.keys() == {"COMPLETED"}, states
         [results] = (repository.folder / "results").glob("*/tables")
-        subprocess.run([sys.executable, "-m", "esp_core.tables", "show", results.parent], cwd=repository.folder, check=True)
+        subprocess.run([sys.executable, "-m", "esp_core", "tables", "show", results.parent], cwd=repository.folder, check=True)
     print(f"{study.name} ran through the profile slurm, {states.total()} jobs under SLURM")
 
 

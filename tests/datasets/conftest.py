@@ -6,8 +6,8 @@ import sys
 import pytest
 from dataset_files import digest
 
-from esp_core import download as download_stage
-from esp_core import prepare as prepare_stage
+from esp_core.stages import download as download_stage
+from esp_core.stages import prepare as prepare_stage
 
 
 @pytest.fixture

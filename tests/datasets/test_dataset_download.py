@@ -17,7 +17,7 @@ from dataset_files import cifar_records, digest, left_in
 from esp_core import datasets
 from esp_core.datasets import fetching, unpacking
 from esp_core.datasets.catalogue import ENTRIES, Archive, Member
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 FOLDER = "cifar-100-binary"
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"

@@ -176,7 +176,7 @@ def test_a_byte_changed_after_the_download(tmp_path, prepare, listed, line_of):
     (tmp_path / "test.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     line = line_of(prepare, "cifar100", files)
     assert line.startswith(f"{tmp_path / 'test.bin'}: altered, SHA-256 ")
-    assert line.endswith(f"; delete {files} and run python -m esp_core.download again")
+    assert line.endswith(f"; delete {files} and run python -m esp_core download again")
     (tmp_path / "test.bin").write_bytes(content[:-1])
     line = line_of(prepare, "cifar100", files)
     assert line.startswith(f"{tmp_path / 'test.bin'}: cut short, 307,399 bytes where the official file has 307,400; ")
@@ -187,11 +187,11 @@ def test_a_byte_changed_after_the_download(tmp_path, prepare, listed, line_of):
 
 def test_without_the_list_of_files(tmp_path, prepare, line_of):
     line = line_of(prepare, "cifar10", dataset="cifar10")
-    assert line == "dataset cifar10: --files is missing; get the official files with python -m esp_core.download"
+    assert line == "dataset cifar10: --files is missing; get the official files with python -m esp_core download"
     (tmp_path / "files.json").write_text("{}")
     for name in ("files.json", "none.json"):
         line = line_of(prepare, "cifar10", tmp_path / name)
-        assert line == f"{tmp_path / name}: missing or damaged; make it again with python -m esp_core.download"
+        assert line == f"{tmp_path / name}: missing or damaged; make it again with python -m esp_core download"
     (tmp_path / "files.json").write_text(json.dumps({"folder": "gone", "files": []}))
     assert line_of(prepare, "cifar10", tmp_path / "files.json").startswith(f"{tmp_path / 'gone'}: missing; ")
 

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from esp_core.datasets import Dataset, Split
 from esp_core.datasets.splitting import stratified
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 def dataset(counts=(30, 20, 10)):

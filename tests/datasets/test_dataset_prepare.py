@@ -11,9 +11,10 @@ import torch
 from dataset_files import left_in
 from sklearn.datasets import load_digits
 
-from esp_core import datasets, provenance
+from esp_core import datasets
 from esp_core.datasets.catalogue import ENTRIES
-from esp_core.provenance import canonical, source_digest
+from esp_core.study import provenance
+from esp_core.study.provenance import canonical, source_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ def test_the_store_says_where_it_came_from(prepare):
         attributes = dict(file.attrs)
     spec = {"dataset": "mine", "kind": "digits", "options": {"size": 8}, "study_seed": 0}
     assert attributes["spec"] == canonical(spec)
-    assert attributes["code"] == source_digest("esp_core.prepare", "esp_core.datasets.digits")
+    assert attributes["code"] == source_digest("esp_core.stages.prepare", "esp_core.datasets.digits")
     assert json.loads(attributes["origin"]) == {"from": "sklearn.datasets.load_digits"}
     assert attributes["seconds"] > 0 and attributes["peak_memory_bytes"] > 1e6
 
@@ -80,7 +81,7 @@ def test_bad_specs(prepare, line_of, tmp_path):
 
 def test_a_mistake_ends_the_process_with_one_line_and_exit_code_one(tmp_path):
     spec = {"dataset": "mine", "kind": "npz", "options": {"path": str(tmp_path / "none.npz")}, "study_seed": 0}
-    result = run("-m", "esp_core.prepare", "--spec", json.dumps(spec), "--out", str(tmp_path / "out.h5"))
+    result = run("-m", "esp_core", "prepare", "--spec", json.dumps(spec), "--out", str(tmp_path / "out.h5"))
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == f"error: {tmp_path / 'none.npz'}: no such file; correct options.path of dataset mine\n"
     assert left_in(tmp_path) == []
@@ -88,9 +89,9 @@ def test_a_mistake_ends_the_process_with_one_line_and_exit_code_one(tmp_path):
 
 def test_the_catalogue_and_the_stages_import_little():
     heavy = "{'torch', 'numpy', 'h5py', 'scipy', 'sklearn', 'PIL', 'torchvision'} & set(sys.modules)"
-    result = run("-c", f"import sys, esp_core.datasets.catalogue, esp_core.prepare; print(sorted({heavy}))")
+    result = run("-c", f"import sys, esp_core.datasets.catalogue, esp_core.stages.prepare; print(sorted({heavy}))")
     assert result.stdout.strip() == "[]", result.stderr
-    result = run("-c", f"import sys, esp_core.download; print(sorted({heavy} - {{'numpy'}}))")
+    result = run("-c", f"import sys, esp_core.stages.download; print(sorted({heavy} - {{'numpy'}}))")
     assert result.stdout.strip() == "[]", result.stderr
 
 
@@ -102,10 +103,10 @@ def test_opening_imports_no_reader():
 
 def test_prepare_does_not_depend_on_the_catalogue(monkeypatch):
     """Else a corrected URL would prepare every dataset, and so run everything, again."""
-    before = source_digest("esp_core.prepare", "esp_core.datasets.cifar10")
+    before = source_digest("esp_core.stages.prepare", "esp_core.datasets.cifar10")
     real = provenance.module_file
     monkeypatch.setattr(provenance, "module_file", lambda name: None if name == "esp_core.datasets.catalogue" else real(name))
     provenance._parsed.cache_clear()
-    after = source_digest("esp_core.prepare", "esp_core.datasets.cifar10")
+    after = source_digest("esp_core.stages.prepare", "esp_core.datasets.cifar10")
     provenance._parsed.cache_clear()
     assert after == before

@@ -100,7 +100,7 @@ def test_cifar10_from_a_mirror_costs_seconds_and_little_memory(real, tmp_path):
     peaks = []
     for stage, spec, arguments in stages:
         # What the system reports of a finished child counts its parent's memory too, so the child reads its own at the end.
-        watched = f"import runpy; runpy.run_module('esp_core.{stage}', run_name='__main__'); print(open('/proc/self/status').read())"
+        watched = f"from esp_core.stages import {stage}; {stage}.main(); print(open('/proc/self/status').read())"
         command = [sys.executable, "-c", watched, "--spec", json.dumps(spec), *map(str, arguments)]
         status = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
         peaks.append(1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]))

@@ -12,7 +12,7 @@ from dataset_files import left_in
 from esp_core import datasets
 from esp_core.datasets import store
 from esp_core.datasets.source import Chunk, Part, Source
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 
 
 def made(count=40, shape=(3, 4, 4), classes=4, seed=0):
@@ -206,4 +206,4 @@ def test_opening_what_is_not_a_store(tmp_path):
         with pytest.raises(UserError) as raised:
             datasets.load(path)
         line = str(raised.value)
-        assert line.startswith(f"{path}: {start}") and "python -m esp_core.prepare" in line and "\n" not in line
+        assert line.startswith(f"{path}: {start}") and "python -m esp_core prepare" in line and "\n" not in line

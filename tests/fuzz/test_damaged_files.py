@@ -19,13 +19,14 @@ from PIL import Image
 from small import dataset, spec
 from test_tables import put
 
-from esp_core import datasets, distill, plots
-from esp_core.condensed import load_condensed, save_condensed
+from esp_core import datasets
 from esp_core.datasets.unpacking import unpack
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
-from esp_core.prepare import prepare
+from esp_core.distillation.condensed import load_condensed, save_condensed
+from esp_core.distillation.loop import Distillation
 from esp_core.reporting import runs, summary
+from esp_core.runtime.errors import UserError
+from esp_core.stages import distill, plots
+from esp_core.stages.prepare import prepare
 from esp_core.trajectories import Trajectories, verification
 
 EXAMPLES = int(os.environ.get("ESP_FUZZ", "20"))

@@ -14,8 +14,8 @@ from PIL import Image
 
 from esp_core import datasets
 from esp_core.datasets.identity import identity
-from esp_core.errors import UserError
-from esp_core.prepare import prepare
+from esp_core.runtime.errors import UserError
+from esp_core.stages.prepare import prepare
 
 EXAMPLES = int(os.environ.get("ESP_FUZZ", "20"))
 TESTS, TRAINS = ("test", "Test", "Testing", "val", "VALID", "dev-set"), ("train", "Training", "TRAIN_images")

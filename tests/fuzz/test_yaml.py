@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esp_core.configfile import read
-from esp_core.errors import UserError
-from esp_core.study import load
+from esp_core.runtime.errors import UserError
+from esp_core.study.config import load
+from esp_core.study.configfile import read
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = int(os.environ.get("ESP_FUZZ", "20"))

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from esp_core import networks
-from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork, flatten
+from esp_core.runtime.errors import UserError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from esp_core import networks
-from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork, flatten
+from esp_core.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from esp_core import networks
-from esp_core.errors import UserError
 from esp_core.networks import torchvision_import
+from esp_core.runtime.errors import UserError
 
 torchvision_import.load()
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 import yaml
 
-from esp_core import kinds, networks
-from esp_core.errors import UserError
+from esp_core import networks
 from esp_core.networks import trying
+from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = """
@@ -108,7 +109,7 @@ def test_a_factory_is_looked_for_without_importing_its_module(path, why, mine):
 def test_a_factory_that_is_missing_is_told_at_the_plan(mine):
     config = {"study": "a", "datasets": {"digits": {"ipc": [1]}}, "methods": {"dm": {}}, "networks": ["own_nets:nope"]}
     (mine / "study.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "esp_core.study", "study.yaml"]
+    command = [sys.executable, "-m", "esp_core", "study", "study.yaml"]
     done = subprocess.run(command, cwd=mine, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: networks.own_nets:nope: own_nets:nope: ") and done.stderr.count("\n") == 1

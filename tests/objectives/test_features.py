@@ -6,10 +6,10 @@ from torch import nn
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.distillation.passes import Weighted
+from esp_core.distillation.walk import backward, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
-from esp_core.objectives.passes import Weighted
-from esp_core.objectives.walk import backward, real_statistics
 from esp_core.parametrisations import Task
 
 SHAPES = [(3, 8, 2), (5, 16, 3), (2, 8, 1)]  # classes, size, depth

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
-from esp_core.errors import UserError
+from esp_core.distillation.passes import Weighted
+from esp_core.distillation.walk import backward, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
-from esp_core.objectives.passes import Weighted
-from esp_core.objectives.walk import backward, real_statistics
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
 
 CLASSES, SIZE = 3, 8
 KINDS = {

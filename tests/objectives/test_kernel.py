@@ -5,13 +5,14 @@ import pytest
 import torch
 from small import LATENT, NETWORK, Experts, dataset
 
-from esp_core import methods, networks, objectives, parametrisations
+from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
-from esp_core.distillation import Distillation
-from esp_core.footprint import peak
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import Lesson, State
 from esp_core.parametrisations import Task
+from esp_core.stages.footprint import peak
+from esp_core.study import methods
 
 CLASSES, SIZE = 3, 8
 KINDS = {

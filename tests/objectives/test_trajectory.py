@@ -7,14 +7,15 @@ import torch
 from small import LATENT, NETWORK, Experts, dataset
 from torch.func import functional_call
 
-from esp_core import methods, networks, objectives, parametrisations
+from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
-from esp_core.footprint import peak
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import Lesson, State
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
+from esp_core.stages.footprint import peak
+from esp_core.study import methods
 
 CLASSES, SIZE, DSA = 3, 8, "color_crop_cutout_flip_scale_rotate"
 KINDS = {

@@ -5,7 +5,7 @@ import torch
 from outer_loss import CHOICES, KINDS, plain, setting, weighted
 
 from esp_core import objectives
-from esp_core.objectives.walk import backward, real_statistics
+from esp_core.distillation.walk import backward, real_statistics
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from esp_core import parametrisations
-from esp_core.budget import codes_per_class, decoder_numbers
-from esp_core.errors import UserError
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
+from esp_core.study.budget import codes_per_class, decoder_numbers
 
 CELLS = [
     *[(10, ipc, 3, 32) for ipc in (1, 10, 50)],

@@ -10,9 +10,10 @@ import pytest
 import torch
 from small import CLASSES, NETWORK, SIZE, dataset
 
-from esp_core import condense, networks, specs
-from esp_core.errors import UserError
-from esp_core.training import Images, accuracy, protocol, train
+from esp_core import condense, networks
+from esp_core.runtime.errors import UserError
+from esp_core.study import specs
+from esp_core.training.loop import Images, accuracy, protocol, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

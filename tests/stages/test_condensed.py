@@ -7,11 +7,11 @@ from PIL import Image
 from small import CLASSES, LATENT, SIZE
 
 from esp_core import load_condensed, parametrisations
-from esp_core.condensed import check_data, save_condensed
 from esp_core.datasets import Dataset, Split
-from esp_core.errors import UserError
-from esp_core.export import export
+from esp_core.distillation.condensed import check_data, save_condensed
+from esp_core.distillation.export import export
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
 
 TASK = Task(CLASSES, 2, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
 

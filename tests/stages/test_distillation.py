@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from small import CLASSES, SIZE, Experts, dataset, spec
 
-from esp_core import compiling, memory
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
-from esp_core.footprint import LiveBytes
+from esp_core.distillation import memory
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork
+from esp_core.runtime.errors import UserError
+from esp_core.stages.footprint import LiveBytes
+from esp_core.training import compiling
 
 CPU = torch.device("cpu")
 
@@ -100,7 +101,7 @@ def test_divergence_names_step_cell_and_what_to_lower():
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
-    import esp_core.walking as module
+    import esp_core.distillation.walker as module
 
     whole = run(job("esp"))
     real, calls = module.backward, []
@@ -122,7 +123,7 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
 
 
 def test_out_of_memory_over_real_images_takes_fewer_at_a_time(monkeypatch, capsys):
-    import esp_core.walking as module
+    import esp_core.distillation.walker as module
 
     whole = run(job("dm"))
     real = module.real_statistics
@@ -197,7 +198,7 @@ def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
 
 
 def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, monkeypatch, capsys):
-    import esp_core.walking as module
+    import esp_core.distillation.walker as module
 
     def compiled(made):
         run(made)

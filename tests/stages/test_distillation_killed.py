@@ -9,7 +9,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from small import Experts, dataset, spec
 
-from esp_core import datasets, distill
+from esp_core import datasets
+from esp_core.stages import distill
 from esp_core.trajectories import reader
 
 KILLS, STEPS = 10, 120

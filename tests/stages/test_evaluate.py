@@ -6,10 +6,13 @@ import pytest
 import torch
 from small import NETWORK, dataset
 
-from esp_core import datasets, evaluate, parametrisations, specs, training
-from esp_core.condensed import save_condensed
-from esp_core.errors import UserError
-from esp_core.study import Study
+from esp_core import datasets, parametrisations
+from esp_core.distillation.condensed import save_condensed
+from esp_core.runtime.errors import UserError
+from esp_core.stages import evaluate
+from esp_core.study import specs
+from esp_core.study.config import Study
+from esp_core.training import loop
 
 SPEC = {
     "study_seed": 0,
@@ -59,7 +62,7 @@ def trained(monkeypatch):
     class Counter:
         count, stop = 0, 99
 
-    train = training.train
+    train = loop.train
 
     def counted(*arguments):
         if Counter.count == Counter.stop:
@@ -67,7 +70,7 @@ def trained(monkeypatch):
         Counter.count += 1
         return train(*arguments)
 
-    monkeypatch.setattr(training, "train", counted)
+    monkeypatch.setattr(loop, "train", counted)
     return Counter
 
 
@@ -129,8 +132,8 @@ def test_a_row_of_compiled_code_does_not_depend_on_the_draws_before_it(tmp_path,
     whole = evaluate.run(spec, tmp_path / "data.h5", None)
     assert {row["compiled"] for row in whole} == {"10 6"}
     torch.manual_seed(99)
-    exam = evaluate._Exam(spec, tmp_path / "data.h5", None, "")
-    assert untimed(exam.sit([1])) == untimed([whole[1]])
+    trial = evaluate._Trial(spec, tmp_path / "data.h5", None, "")
+    assert untimed([trial.train_and_test(1)]) == untimed([whole[1]])
     eager = evaluate.run({**spec, "compile": "never"}, tmp_path / "data.h5", None)
     assert {row["compiled"] for row in eager} == {"no"} and eager[0]["spec"] != whole[0]["spec"]
 

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from esp_core import parametrisations
-from esp_core.condensed import save_condensed
 from esp_core.datasets.imagefolder import read
 from esp_core.datasets.source import Request
-from esp_core.export import export, folder_names
+from esp_core.distillation.condensed import save_condensed
+from esp_core.distillation.export import export, folder_names
 from esp_core.parametrisations import Task
 
 SIZE = 4

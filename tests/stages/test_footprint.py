@@ -4,8 +4,8 @@ import pytest
 import torch
 from small import ADAM, COMMON, LATENT, NETWORK, SGD, TEACHER
 
-from esp_core import memory
-from esp_core.footprint import PLAIN, Bench, LiveBytes, peak, run
+from esp_core.distillation import memory
+from esp_core.stages.footprint import PLAIN, Bench, LiveBytes, peak, run
 
 SHAPE = (1, 8, 3)
 ESP = {

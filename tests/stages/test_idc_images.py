@@ -4,8 +4,9 @@ import pytest
 import torch
 from small import NETWORK, dataset
 
-from esp_core import methods, seeds
-from esp_core.distillation import Distillation
+from esp_core.distillation.loop import Distillation
+from esp_core.runtime import seeds
+from esp_core.study import methods
 
 
 def units_of(ipc, **changes):

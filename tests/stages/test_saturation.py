@@ -4,9 +4,10 @@ import pytest
 import torch
 from small import SGD, SIZE, Experts, dataset, spec
 
-from esp_core import datasets, distill, load_condensed, parametrisations
+from esp_core import datasets, load_condensed, parametrisations
+from esp_core.distillation.saturation import saturation
 from esp_core.parametrisations import Task
-from esp_core.saturation import saturation
+from esp_core.stages import distill
 from esp_core.trajectories import reader
 
 DATA = dataset()

@@ -4,8 +4,8 @@ import pytest
 import torch
 from small import CLASSES, dataset
 
-from esp_core.errors import UserError
-from esp_core.selection import Selector, herd
+from esp_core.distillation.selection import Selector, herd
+from esp_core.runtime.errors import UserError
 
 
 def test_herding_takes_the_image_that_brings_the_mean_nearest():

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import networks
-from esp_core.errors import UserError
-from esp_core.training import Images, accuracy, batches, mixed_loss, protocol, train
+from esp_core.runtime.errors import UserError
+from esp_core.training.loop import Images, accuracy, batches, mixed_loss, protocol, train
 
 SETTINGS = {
     "name": "dsa",

@@ -6,10 +6,11 @@ import pytest
 import torch
 from small import LATENT, NETWORK, dataset
 
-from esp_core import datasets, experts, trial
-from esp_core.errors import UserError
-from esp_core.specs import spec
-from esp_core.study import Study
+from esp_core import datasets
+from esp_core.runtime.errors import UserError
+from esp_core.stages import experts, trial
+from esp_core.study.config import Study
+from esp_core.study.specs import spec
 
 PIXELS = {"kind": "pixels", "init": "random", "clamp": True}
 SPEC = {
@@ -59,7 +60,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
 
 def test_no_expert_is_trained_where_the_trial_fails(tmp_path, monkeypatch):
     words = ["--spec", "{}", "--trial", json.dumps({**SPEC, "sets": [{"ipc": 13, "parametrisation": PIXELS}]})]
-    monkeypatch.setattr("sys.argv", ["esp_core.experts", "train", *words, "--data", "none.h5", "--out", str(tmp_path / "shard.h5")])
+    monkeypatch.setattr("sys.argv", ["esp_core.stages.experts", "train", *words, "--data", "none.h5", "--out", str(tmp_path / "shard.h5")])
     with pytest.raises(SystemExit, match="error: small: class a has 12 training images, fewer than IPC 13"):
         experts.main()
     assert list(tmp_path.iterdir()) == []

@@ -6,12 +6,13 @@ import pytest
 import torch
 from small import Experts, dataset, spec
 
-from esp_core import methods, parametrisations
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
-from esp_core.footprint import LiveBytes
-from esp_core.outer import Outer
+from esp_core import parametrisations
+from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer import Outer
 from esp_core.parametrisations import Task
+from esp_core.runtime.errors import UserError
+from esp_core.stages.footprint import LiveBytes
+from esp_core.study import methods
 
 CPU = torch.device("cpu")
 

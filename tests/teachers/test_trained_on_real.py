@@ -5,12 +5,13 @@ import torch
 from safetensors.torch import load, save
 from small import CLASSES, NETWORK, SIZE, Experts, dataset, spec
 
-from esp_core import networks, seeds
+from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.distillation import Distillation
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
+from esp_core.runtime import seeds
 from esp_core.teachers.trained_on_real import augmented
-from esp_core.training import mixed_loss
+from esp_core.training.loop import mixed_loss
 
 CPU = torch.device("cpu")
 

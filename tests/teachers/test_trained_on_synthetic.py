@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from safetensors.torch import load, save
 from small import CLASSES, NETWORK, SIZE, Experts, dataset, spec
 
-from esp_core import networks, seeds
+from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.distillation import Distillation
-from esp_core.errors import UserError
+from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
 from esp_core.teachers.learning import Learner
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import json
 import pytest
 from trajectories.expert_specs import manifest_spec, shard_spec
 
-from esp_core import experts
-from esp_core.prepare import prepare
+from esp_core.stages import experts
+from esp_core.stages.prepare import prepare
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +18,11 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def command(monkeypatch):
-    """Run `python -m esp_core.experts` in this process."""
+    """Run `python -m esp_core experts` in this process."""
 
     def run(*arguments):
         words = [json.dumps(a) if isinstance(a, dict) else str(a) for a in arguments]
-        monkeypatch.setattr("sys.argv", ["esp_core.experts", *words])
+        monkeypatch.setattr("sys.argv", ["esp_core.stages.experts", *words])
         experts.main()
 
     return run

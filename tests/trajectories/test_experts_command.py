@@ -5,7 +5,7 @@ import sys
 import pytest
 from trajectories.expert_specs import manifest_spec, shard_spec
 
-from esp_core.provenance import source_digest
+from esp_core.study.provenance import source_digest
 
 
 def test_train_list_verify(command, digits, tmp_path, capsys):
@@ -33,7 +33,7 @@ def test_problems_end_with_one_line_each_and_exit_code_1(command, stored, tmp_pa
 
 
 def test_help_imports_nothing_heavy():
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "esp_core.experts", "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "esp_core", "experts", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "verify" in done.stdout
     assert not any(line.split("|")[-1].strip() in ("torch", "h5py", "numpy") for line in done.stderr.splitlines())
@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy():
 
 def test_reading_and_listing_are_no_part_of_what_retrains():
     """Editing the reader, the manifest or the checks must not change the digest of a training job."""
-    from esp_core import provenance
+    from esp_core.study import provenance
 
     seen = set()
     original = provenance._parsed
@@ -52,10 +52,10 @@ def test_reading_and_listing_are_no_part_of_what_retrains():
 
     provenance._parsed = spy
     try:
-        source_digest("esp_core.experts", "esp_core.networks.convnet3")
+        source_digest("esp_core.stages.experts", "esp_core.networks.convnet3")
     finally:
         provenance._parsed = original
-    assert {"esp_core.trajectories.codec", "esp_core.engine", "esp_core.augment.dsa"} <= seen
+    assert {"esp_core.trajectories.codec", "esp_core.training.engine", "esp_core.augment.dsa"} <= seen
     assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "shard", "subspace")}
 
 
@@ -66,4 +66,4 @@ def test_a_network_of_an_installed_package_is_not_part_of_the_code(command, digi
     monkeypatch.setattr(producing, "produce", lambda spec, code, data, out: seen.append(code))
     for name in ("convnet3", "torchvision.models:resnet18"):
         command("train", "--spec", shard_spec() | {"network": {"name": name}}, "--data", digits, "--out", tmp_path / "shard.h5")
-    assert seen == [source_digest("esp_core.experts", "esp_core.networks.convnet3"), source_digest("esp_core.experts")]
+    assert seen == [source_digest("esp_core.stages.experts", "esp_core.networks.convnet3"), source_digest("esp_core.stages.experts")]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from trajectories.expert_specs import shard_spec
 
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import producing
 from esp_core.trajectories.partial import Part, Record
 from esp_core.trajectories.producing import produce
 from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.training import Trainer
+from esp_core.trajectories.trainer import Trainer
 
 KILLS = int(os.environ.get("ESP_KILLS", "3"))
 HEADER = {"spec": {"lr": 0.1}}

@@ -8,8 +8,8 @@ import pytest
 from trajectories.expert_specs import manifest_spec, shard_spec
 
 from esp_core import networks
-from esp_core.errors import UserError
 from esp_core.networks.flat import FlatNetwork
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import manifest, store
 from esp_core.trajectories.reader import Trajectories
 from esp_core.trajectories.shard import Shard

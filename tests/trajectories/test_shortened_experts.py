@@ -6,8 +6,9 @@ import pytest
 import torch
 from trajectories.expert_specs import shard_spec
 
-from esp_core import datasets, engine, networks
-from esp_core.trajectories.training import LONG, Recipe, prepared
+from esp_core import datasets, networks
+from esp_core.training import engine
+from esp_core.trajectories.trainer import LONG, Recipe, prepared
 
 READ = 26
 

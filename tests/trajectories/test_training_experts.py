@@ -7,15 +7,17 @@ import torch
 from torch.nn.functional import cross_entropy
 from trajectories.expert_specs import manifest_spec, shard_spec
 
-from esp_core import datasets, engine, networks, seeds
+from esp_core import datasets, networks
 from esp_core.augment import dsa
-from esp_core.errors import UserError
 from esp_core.networks.flat import flatten
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
+from esp_core.training import engine
 from esp_core.trajectories import manifest, store, subspace
 from esp_core.trajectories.producing import produce
 from esp_core.trajectories.reader import Trajectories
 from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.training import Recipe, Trainer, prepared, settings
+from esp_core.trajectories.trainer import Recipe, Trainer, prepared, settings
 
 EAGER = engine.Plan()
 

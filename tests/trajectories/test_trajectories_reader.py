@@ -5,7 +5,7 @@ import torch
 from trajectories.expert_specs import SPEC
 
 from esp_core import datasets
-from esp_core.errors import UserError
+from esp_core.runtime.errors import UserError
 from esp_core.trajectories import Trajectories, codec
 from esp_core.trajectories.shard import Shard
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_core import gpu
+from esp_core.study import gpu
 
 LISTED = (
     "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5a-1)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-5a-2)\n  MIG 1g.10gb Device 0: (UUID: MIG-7b)\n"

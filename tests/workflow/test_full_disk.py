@@ -7,9 +7,9 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from esp_core.provenance import canonical
-from esp_core.specs import code, spec
-from esp_core.study import load
+from esp_core.study.config import load
+from esp_core.study.provenance import canonical
+from esp_core.study.specs import code, spec
 from esp_core.trajectories.shard import Shard
 
 PASSING = ("seconds", "peak_memory_bytes")
@@ -45,7 +45,7 @@ def job(request, finished, small_disk):
     out = small_disk / results.joinpath(place).name
     words = [*inputs[stage], "--spec", canonical(spec(study, stage, *arguments)), "--data", results / "data/digits.h5", "--out", out]
     words += [] if stage == "experts" else ["--code", code(study, stage, *arguments)]
-    command = [sys.executable, "-m", f"esp_core.{stage}", *map(str, words)]
+    command = [sys.executable, "-m", "esp_core", stage, *map(str, words)]
     return lambda: subprocess.run(command, cwd=finished.folder, capture_output=True, text=True), out, results / place
 
 

@@ -13,7 +13,7 @@ from esp_core import load_condensed
 
 
 def command(folder, *arguments):
-    words = [sys.executable, "-m", "esp_core.release", *map(str, arguments)]
+    words = [sys.executable, "-m", "esp_core", "release", *map(str, arguments)]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from esp_core import gpu
+from esp_core.study import gpu
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [

@@ -2,7 +2,7 @@ rule judge_claims:
     input:
         rows=claimed,
         figures=numbers_of_figures,
-        published="config/published.csv",
+        published=PUBLISHED,
     output:
         csv="results/{study}/tables/claims.csv",
         html=report(
@@ -25,5 +25,5 @@ rule judge_claims:
         spec=spec_of("claims"),
         code=code_of("claims"),
     shell:
-        "python -m esp_core.claims --spec {params.spec:q} --results results/{wildcards.study}"
+        "python -m esp_core claims --spec {params.spec:q} --results results/{wildcards.study}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"

@@ -11,14 +11,14 @@ sys.path.insert(0, str(Path(workflow.basedir).parent))
 FOLDERS = [str(Path(sys.executable).parent), *os.get_exec_path()]
 os.environ.update(PATH=os.pathsep.join(FOLDERS))
 
-from esp_core.configfile import read, refuse_nested
 from esp_core.datasets.catalogue import is_official
-from esp_core.errors import UserError
-from esp_core.gpu import device_type, threads
-from esp_core.methods import FULL
-from esp_core.provenance import canonical
-from esp_core.specs import ARGUMENTS, code, spec
-from esp_core.study import Study
+from esp_core.runtime.errors import UserError
+from esp_core.study.config import Study
+from esp_core.study.configfile import read, refuse_nested
+from esp_core.study.gpu import device_type, threads
+from esp_core.study.methods import FULL
+from esp_core.study.provenance import canonical
+from esp_core.study.specs import ARGUMENTS, code, spec
 
 try:
     # Read as Snakemake has read them already, for what YAML drops.
@@ -43,6 +43,10 @@ RULES = {
     "footprint": "measure_memory",
     "figures": "draw_grid",
 }
+# The paper's numbers, a part of the package.
+PUBLISHED = os.path.relpath(
+    Path(workflow.basedir).parent / "esp_core/reporting/published.csv"
+)
 PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 

@@ -22,6 +22,6 @@ rule distill:
         code=code_of("distill"),
         experts=option("--experts", manifest),
     shell:
-        "python -m esp_core.distill run --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core distill run --spec {params.spec:q} --code {params.code}"
         " --data {input.data:q} {params.experts}"
         " --out {output.condensed:q} > {log:q} 2>&1"

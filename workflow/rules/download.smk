@@ -15,4 +15,4 @@ rule download:
         spec=spec_of("download"),
         code=code_of("download"),
     shell:
-        "python -m esp_core.download --spec {params.spec:q} --out {output.files:q} > {log:q} 2>&1"
+        "python -m esp_core download --spec {params.spec:q} --out {output.files:q} > {log:q} 2>&1"

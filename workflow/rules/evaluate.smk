@@ -19,7 +19,7 @@ rule evaluate:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
     shell:
-        "python -m esp_core.evaluate --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core evaluate --spec {params.spec:q} --code {params.code}"
         " --data {input.data:q} --condensed {input.condensed:q}"
         " --out {output.rows:q} > {log:q} 2>&1"
 
@@ -44,5 +44,5 @@ rule evaluate_full:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
     shell:
-        "python -m esp_core.evaluate --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core evaluate --spec {params.spec:q} --code {params.code}"
         " --data {input.data:q} --out {output.rows:q} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule train_experts:
         code=code_of("experts"),
         trial=trial_of,
     shell:
-        "python -m esp_core.experts train --spec {params.spec:q} --data {input.data:q}"
+        "python -m esp_core experts train --spec {params.spec:q} --data {input.data:q}"
         " --trial {params.trial:q} --out {output.shard:q} > {log:q} 2>&1"
 
 
@@ -42,5 +42,5 @@ rule list_experts:
         spec=spec_of("manifest"),
         code=code_of("manifest"),
     shell:
-        "python -m esp_core.experts manifest --spec {params.spec:q} --shards {input.shards:q}"
+        "python -m esp_core experts manifest --spec {params.spec:q} --shards {input.shards:q}"
         " --out {output.manifest:q} > {log:q} 2>&1"

@@ -20,7 +20,7 @@ rule measure_memory:
         spec=spec_of("footprint"),
         code=code_of("footprint"),
     shell:
-        "python -m esp_core.footprint --spec {params.spec:q} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
+        "python -m esp_core footprint --spec {params.spec:q} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
 rule plot_memory:
@@ -50,7 +50,7 @@ rule plot_memory:
         spec=spec_of("plots"),
         code=code_of("plots"),
     shell:
-        "python -m esp_core.plots memory --spec {params.spec:q} --csv {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots memory --spec {params.spec:q} --csv {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
 
 
 rule plot_batches:
@@ -81,4 +81,4 @@ rule plot_batches:
         spec=spec_of("plots"),
         code=code_of("plots"),
     shell:
-        "python -m esp_core.plots batches --spec {params.spec:q} --results results/{wildcards.study} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots batches --spec {params.spec:q} --results results/{wildcards.study} --out {output.png:q} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule prepare:
         code=code_of("prepare"),
         files=option("--files", official),
     shell:
-        "python -m esp_core.prepare --spec {params.spec:q} {params.files}"
+        "python -m esp_core prepare --spec {params.spec:q} {params.files}"
         " --out {output.data:q} > {log:q} 2>&1"
 
 
@@ -43,5 +43,5 @@ rule try_networks_and_sets:
         spec=spec_of("trial"),
         code=code_of("trial"),
     shell:
-        "python -m esp_core.trial --spec {params.spec:q} --data {input.data:q}"
+        "python -m esp_core trial --spec {params.spec:q} --data {input.data:q}"
         " --out {output.tried:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 rule tabulate:
     input:
         rows=evaluated,
-        published="config/published.csv",
+        published=PUBLISHED,
     output:
         csv="results/{study}/tables/table{table}.csv",
         html=report(
@@ -26,7 +26,7 @@ rule tabulate:
         spec=spec_of("tables"),
         code=code_of("tables"),
     shell:
-        "python -m esp_core.tables --spec {params.spec:q} --results results/{wildcards.study}"
+        "python -m esp_core tables --spec {params.spec:q} --results results/{wildcards.study}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
@@ -59,5 +59,5 @@ rule draw_grid:
         spec=spec_of("figures"),
         code=code_of("figures"),
     shell:
-        "python -m esp_core.figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
+        "python -m esp_core figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
         " --out {output.png:q} > {log:q} 2>&1"

@@ -20,4 +20,4 @@ rule write_settings:
         spec=spec_of("settings"),
         code=code_of("settings"),
     shell:
-        "python -m esp_core.settings --spec {params.spec:q} --out {output.yaml:q} > {log:q} 2>&1"
+        "python -m esp_core settings --spec {params.spec:q} --out {output.yaml:q} > {log:q} 2>&1"

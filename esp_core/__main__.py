@@ -1,0 +1,51 @@
+"""`esp STAGE …`, the same as `python -m esp_core STAGE …`: the one entry point, which loads a stage when it is asked for."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "Stages, as the workflow runs them": {
+        "download": ("stages.download", "get the official files of a dataset"),
+        "prepare": ("stages.prepare", "read a dataset, check it, write it as one HDF5 file"),
+        "trial": ("stages.trial", "build every network and set once, before anything long"),
+        "experts": ("stages.experts", "train experts, list them, verify them"),
+        "distill": ("stages.distill", "condense one cell by one method; export a set as images"),
+        "evaluate": ("stages.evaluate", "train a network on a set and test it"),
+        "tables": ("stages.tables", "a table, measured beside published"),
+        "claims": ("stages.claims", "the paper's claims, each with a verdict"),
+        "figures": ("stages.figures", "grids of synthetic images"),
+        "footprint": ("stages.footprint", "memory of a step, for Figure 7"),
+        "plots": ("stages.plots", "Figures 7 and 8"),
+        "settings": ("stages.settings", "a study's settings, every default filled in"),
+    },
+    "Tools": {
+        "study": ("study.config", "the jobs of a study, or the spec of one of them"),
+        "plan": ("planning.plan", "what a study will cost"),
+        "release": ("stages.release", "publish condensed sets; test released ones"),
+    },
+}
+
+
+def main() -> None:
+    """The command line. An unknown command ends with exit code 2."""
+    known = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        print(usage())
+    elif name not in known:
+        sys.exit(f"esp: {name}: no such command; use one of {', '.join(known)}")
+    else:
+        sys.argv[:2] = [f"esp {name}"]
+        importlib.import_module(f"esp_core.{known[name]}").main()
+
+
+def usage() -> str:
+    """Every command, a line each."""
+    lines = ["usage: esp COMMAND …        esp COMMAND --help says more"]
+    for title, group in COMMANDS.items():
+        lines += ["", f"{title}:", *(f"  {name:<10} {line}" for name, (_, line) in group.items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

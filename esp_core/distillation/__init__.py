@@ -1,0 +1,1 @@
+"""The loop that condenses, its walk over images, and condensed sets on disk."""

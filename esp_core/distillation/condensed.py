@@ -1,0 +1,109 @@
+"""Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle."""
+
+import json
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from esp_core import parametrisations
+from esp_core.parametrisations import Parametrisation, Task
+from esp_core.runtime import sealed
+from esp_core.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from esp_core.datasets import Dataset
+
+FORMAT = "esp-condensed-1"
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """A condensed set, decoded.
+
+    `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were trained: a method that does not clamp leaves values
+    outside it. `labels` (n,) int64, `classes` their names; `normalise(images)` is what a network trained on the set expects of its input,
+    test images included; `metadata` says how the set was made.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    task: Task
+    metadata: dict[str, Any]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """[0, 1] images (n, C, H, W) -> normalised."""
+        return self.task.normalise(images)
+
+
+def save_condensed(
+    path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]
+) -> None:
+    """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
+    task = synthetic.task
+    header = {
+        "task": {
+            **{k: getattr(task, k) for k in ("classes", "ipc", "channels", "size")},
+            "mean": task.mean.tolist(),
+            "std": task.std.tolist(),
+        },
+        "parametrisation": settings,
+        "classes": list(classes),
+        **metadata,
+        "budget": task.budget,
+        "budget_used": synthetic.used,
+        "images": synthetic.images,
+    }
+    sealed.write(path, synthetic.tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+
+
+def load_condensed(path: str | Path) -> Condensed:
+    """Open and decode the condensed set at `path`. Raises UserError where it is not one, or is damaged."""
+    synthetic, header = _open(Path(path))
+    units = torch.arange(synthetic.units)
+    with torch.no_grad():
+        decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
+        images = synthetic.task.denormalise(decoded)
+    return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
+
+
+def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
+    """Raise UserError where the set at `path` was made for other classes, another order of them, image shape or normalisation."""
+    task = condensed.task
+    pairs = enumerate(zip_longest(condensed.classes, data.classes, fillvalue="missing"))
+    differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
+    if (shape := (task.channels, task.size, task.size)) != data.shape:
+        differ.append(("image shape", str(shape), str(data.shape)))
+    for name in ("mean", "std"):
+        own, other = (getattr(of, name).tolist() for of in (task, data))
+        if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
+            differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
+    if differ:
+        what, ours, theirs = differ[0]
+        raise UserError(f"{path}: its {what} is {ours}, that of the data {data.name} {theirs}; give the data that it was made from")
+
+
+def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
+    try:
+        tensors, metadata = sealed.read(path)
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path}: not a condensed set ({FORMAT})")
+        header = json.loads(metadata["header"])
+        fields = dict(header["task"])
+        task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
+        synthetic = parametrisations.build(task, **header["parametrisation"])
+        if [type(name) for name in header["classes"]] != [str] * task.classes:
+            raise ValueError(f"no names for {task.classes} classes")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
+        raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
+    expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
+    if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
+        raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
+    synthetic.tensors = tensors
+    return synthetic, header

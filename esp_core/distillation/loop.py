@@ -1,0 +1,185 @@
+"""The one loop that runs every method: state, backward, outer step (Eq. 10), inner step (Eq. 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from esp_core import networks, objectives, parametrisations, teachers
+from esp_core.augment import dsa
+from esp_core.datasets import Dataset
+from esp_core.distillation.outer import Outer
+from esp_core.distillation.passes import Outcome, Weighted
+from esp_core.distillation.selection import Selector
+from esp_core.distillation.walker import Walker
+from esp_core.networks import trying
+from esp_core.networks.flat import FlatNetwork, flatten
+from esp_core.objectives import Lesson, Objective, State, Whole
+from esp_core.parametrisations import Parametrisation, Task
+from esp_core.runtime import seeds
+from esp_core.runtime.errors import UserError
+from esp_core.study import methods
+
+if TYPE_CHECKING:
+    from esp_core.trajectories import Trajectories
+
+CHECK_EVERY = 20  # steps between two looks at the loss, which wait for the device
+
+
+class Distillation:
+    """One cell under one method, step by step; what it needs beside the step number is in `checkpoint`.
+
+    Every draw of step i comes from (study seed, dataset, IPC, i), not from the method, so that methods that differ in one
+    choice see the same real images, augmentations and segments: their difference is paired.
+    """
+
+    def __init__(self, spec: dict[str, Any], data: Dataset, experts: Trajectories | None, device: torch.device):
+        self.spec, self.recipe, self.data, self.device = spec, spec["recipe"], data, device
+        channels, size, _ = data.shape
+        self.names = (spec["study_seed"], "distill", spec["dataset"], spec["ipc"])
+        self.step = 0
+        self.classes = len(data.classes)
+        task = Task(self.classes, spec["ipc"], channels, size, data.mean.cpu(), data.std.cpu())
+        if methods.uses_network(self.recipe):
+            trying.check(spec["network"], channels, size, self.classes, trying.TEACHES)
+        fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
+        self.network = FlatNetwork(fresh(0).to(device), self.recipe["precision"])
+        self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
+        self._build_objectives()
+        trained = experts.snapshot(0, experts.snapshots - 1) if experts is not None else None
+        self.selector = Selector(data, seeds.generator(*self.names, "selection"), self.network, trained)
+        self.synthetic.initialise(seeds.generator(*self.names, "initialisation"), self.selector)
+        self.synthetic.to(device)
+        classroom = teachers.Classroom(
+            network=self.network,
+            fresh=lambda seed: flatten(fresh(seed)),
+            seed=self.names,
+            device=device,
+            synthetic=self.synthetic,
+            real=self.selector,
+            augment=self.recipe["augment"],
+            experts=experts,
+        )
+        self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives or self.wholes else None
+        self.outer = Outer(self.synthetic, self.recipe, self.learned)
+        wants = self.teacher.wants if self.teacher is not None else ()
+        self.walker = Walker(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
+
+    def _build_objectives(self) -> None:
+        self.objectives: list[Weighted] = []
+        self.wholes: list[tuple[str, Whole, float]] = []
+        for kind, settings in self.recipe["objectives"].items():
+            made = objectives.build(kind, **{key: value for key, value in settings.items() if key != "weight"})
+            weight = settings.get("weight", 1.0)
+            if isinstance(made, Objective):
+                self.objectives.append(Weighted(kind, made, weight))
+            elif weight:
+                self.wholes.append((kind, made, weight))
+        self.learned = {name: t.detach().to(self.device) for _, whole, _ in self.wholes for name, t in whole.tensors.items()}
+        for _, whole, _ in self.wholes:
+            whole.tensors = {name: self.learned[name] for name in whole.tensors}
+
+    def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
+        """Go on to the last step, calling `each` after every one; returns the synthetic set."""
+        while self.step < self.recipe["iterations"]:
+            outcome = self._take_step()
+            self.step += 1
+            if self.step % CHECK_EVERY == 0 or self.step == self.recipe["iterations"]:
+                self._refuse_divergence(outcome)
+            each(self, outcome)
+        return self.synthetic
+
+    def _take_step(self) -> Outcome:
+        assert self.teacher is not None
+        generator = seeds.generator(*self.names, "step", self.step)
+        draw = dsa.draw(self.recipe["augment"], self.classes, generator)
+        state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
+        images, labels, real = None, None, {}
+        summed = any(w.weight and w.objective.needs_real for w in self.objectives)
+        if summed or any(whole.needs_real for _, whole, _ in self.wholes):
+            images, labels = self.selector.batch(self.recipe["real_batch"], generator)
+        self.walker.prepare(state, 0 if images is None else len(images))
+        if summed and images is not None and labels is not None:
+            real = self.walker.real(images, labels, state)
+        units = self._units(generator)
+        outcome = self.walker.backward(real, state, units, self.outer.zero)
+        lesson = Lesson(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
+        for name, whole, weight in self.wholes:
+            outcome = self._backward_whole(outcome, name, whole, weight, lesson)
+        self.outer.step(self.step)
+        for _, whole, _ in self.wholes:
+            whole.restrict()
+        self.teacher.advance(outcome.synthetic)
+        return outcome
+
+    def _backward_whole(self, outcome: Outcome, name: str, whole: Whole, weight: float, lesson: Lesson) -> Outcome:
+        try:
+            value = whole.backward(lesson, weight)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.title}: out of device memory in objectives.{name}; lower synthetic_batch, or see its settings in config/README.md"
+            ) from None
+        return replace(outcome, total=outcome.total.to(value) + weight * value, values=outcome.values | {name: value})
+
+    def _units(self, generator: torch.Generator) -> Tensor:
+        """The synthetic units of this step: all, or at random so many of each class (IDC), or `synthetic_batch` images (Figure 8)."""
+
+        def some(units: Tensor, images: int | None) -> Tensor:
+            if images is None or images >= len(units) * self.synthetic.images_per_unit:
+                return units
+            count = max(1, images // self.synthetic.images_per_unit)
+            return units[torch.randperm(len(units), generator=generator)[:count].sort().values]
+
+        own = [(self.synthetic.unit_labels == label).nonzero().squeeze(1) for label in range(self.classes)]
+        units = torch.cat([some(members, self.recipe["synthetic_per_class"]) for members in own])
+        return some(units, self.recipe["synthetic_batch"])
+
+    def _refuse_divergence(self, outcome: Outcome) -> None:
+        if not math.isfinite(float(outcome.total)):
+            rates = ", ".join(f"optimiser.{k}" for k in self.recipe["optimiser"] if k.startswith("lr"))
+            raise UserError(
+                f"{self.title}: the loss is {float(outcome.total)} at step {self.step}; lower {rates} or the objectives' weights"
+            )
+
+    @property
+    def at_floor(self) -> list[str]:
+        """The learned numbers of the objectives that are as low as they may be."""
+        floors = {name: low for _, whole, _ in self.wholes for name, low in whole.floors.items()}
+        return [name for name, t in self.learned.items() if name in floors and bool((t <= floors[name]).any())]
+
+    @property
+    def title(self) -> str:
+        return f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']}"
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step. On a CPU they are the job's own."""
+        parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.outer.checkpoint()}
+        if self.teacher is not None:
+            parts["teacher"] = self.teacher.checkpoint()
+        flat = {f"{part}/{name}": t.detach().cpu().contiguous() for part, tensors in parts.items() for name, t in tensors.items()}
+        return flat | {"step": torch.tensor(self.step)}
+
+    def resume(self, saved: dict[str, Tensor]) -> None:
+        """Take up what `checkpoint` gave."""
+        self.step = int(saved["step"])
+        with torch.no_grad():
+            for part, tensors in (("synthetic", self.synthetic.tensors), ("learned", self.learned)):
+                for name, value in _part(saved, part).items():
+                    tensors[name].copy_(value)
+        self.outer.resume(_part(saved, "outer"))
+        if self.teacher is not None:
+            self.teacher.resume(_part(saved, "teacher"))
+
+
+def _fresh(settings: dict[str, Any], seed: int) -> nn.Module:
+    return networks.build(**settings, seed=seed)
+
+
+def _part(saved: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.partition("/")[2]: value for key, value in saved.items() if key.startswith(f"{name}/")}

@@ -1,0 +1,99 @@
+"""The gradient of objectives over the complete synthetic set, exact at any micro-batch size.
+
+An objective is a loss on sums over images, so its gradient needs no graph of the whole set. One micro-batch: keep the
+graph and go back. Several: a first walk adds the sums up without a graph, the loss gives their cotangents, and a second
+walk, under the same augmentation, sends <sums, cotangents> back micro-batch by micro-batch. Decoding is part of the walk,
+so memory is that of one micro-batch, whatever the number of images and of inner steps (Section 3.5).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from esp_core.distillation.passes import Outcome, Passes, Weighted
+from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.parametrisations import Parametrisation
+
+
+def real_passes(objectives: Sequence[Weighted]) -> Passes:
+    """The passes over real images: of the objectives that compare with them."""
+    return Passes([term for term in objectives if term.objective.needs_real])
+
+
+def real_statistics(
+    objectives: Sequence[Weighted],
+    images: Tensor,
+    labels: Tensor,
+    state: State,
+    micro_batch: int | None = None,
+    passes: Passes | None = None,
+) -> dict[str, Tensor]:
+    """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU, in micro-batches and without a graph.
+
+    `passes`: those to use, `real_passes(objectives)` by default.
+    """
+    passes = passes or real_passes(objectives)
+    sums: dict[str, Tensor] = {}
+    size = micro_batch or max(1, len(images))
+    for part, names in zip(images.split(size), labels.split(size), strict=True):
+        with torch.no_grad():
+            _add(sums, passes.sums(passes.batch(state, part, names)))
+    return sums
+
+
+def backward(
+    objectives: Sequence[Weighted],
+    synthetic: Parametrisation,
+    real: Statistics,
+    state: State,
+    *,
+    units: Tensor | None = None,
+    micro_batch: int | None = None,
+    also: Sequence[Objective] = (),
+    passes: Passes | None = None,
+) -> Outcome:
+    """Add the gradient of the weighted loss to `synthetic.tensors[...].grad`.
+
+    No objective is a gradient of zero.
+    `units`: the synthetic units of this step, all by default. `micro_batch`: images alive at once, all by default.
+    `also`: objectives whose statistics are wanted without a loss; the teacher's inner gradient, for one.
+    `passes`: those to use, `Passes(objectives, also)` by default.
+    """
+    passes = passes or Passes(objectives, also)
+    units = torch.arange(synthetic.units) if units is None else units
+    parts = units.split(len(units) if micro_batch is None else max(1, micro_batch // synthetic.images_per_unit))
+
+    def batch(part: Tensor) -> Batch:
+        return passes.batch(state, synthetic.decode(part), synthetic.labels(part))
+
+    def send_back(batch: Batch, gradient: Tensor) -> None:
+        batch.images.backward(gradient, inputs=[t for t in synthetic.tensors.values() if t.requires_grad])
+
+    if passes.terms and len(parts) == 1:
+        outcome, gradient = passes.whole(complete := batch(units), real)
+        send_back(complete, gradient)
+        return outcome
+    sums: dict[str, Tensor] = {}
+    for part in parts if passes.objectives else ():
+        with torch.no_grad():
+            _add(sums, passes.sums(batch(part)))
+    if not passes.terms:
+        return Outcome(torch.zeros(()), {}, sums)
+    leaves = {name: t.requires_grad_(t.is_floating_point()) for name, t in sums.items()}
+    outcome = passes.evaluate(leaves, real, state)
+    outcome.total.backward()
+    cotangents = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    for part in parts:
+        send_back(again := batch(part), passes.back(again, cotangents))
+    return outcome.detached()
+
+
+def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
+        if name not in sums:
+            sums[name] = value
+        elif name.startswith("each_"):
+            sums[name] = torch.cat([sums[name], value])
+        else:
+            sums[name] = sums[name] + value

@@ -1,0 +1,214 @@
+"""What a study will cost, before anything runs: jobs, device-hours, wall time, disk and device memory, stage by stage.
+
+    python -m esp_core plan [CONFIG] [--device cpu|h100] [--profile workflow/profiles/NAME] [--results results]
+
+Costs are those of the jobs that are not done. A job counts as done where its output is there; whether Snakemake would run it again,
+because its settings or code changed, is what `snakemake -n` tells. The rates are in esp_core/planning/rates.yaml, each with its source.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_core.planning.costing import Cost, cost
+from esp_core.planning.rates import Device, device, rates
+from esp_core.runtime.errors import UserError, command
+from esp_core.study.config import Study, load
+from esp_core.study.gpu import device_type, threads
+from esp_core.study.methods import FULL
+from esp_core.study.provenance import ROOT
+
+# The stages that are shown, what they run, and the rule whose threads a profile sets.
+STAGES = {
+    "download": ("download",),
+    "prepare": ("prepare", "trial"),
+    "experts": ("experts", "manifest"),
+    "distill": ("distill",),
+    "evaluate": ("evaluate",),
+    "tables": ("tables", "claims", "settings"),
+    "figures": ("footprint", "figures", "plots"),
+}
+DEFAULT = ROOT / "workflow" / "profiles" / "default"
+RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What runs at once: cores of the processor, jobs on the device, threads by rule; the device is cuda, mps or cpu, here or elsewhere."""
+
+    cores: int
+    gpus: int
+    threads: dict[str, int]
+    device: str = "cuda"
+    here: bool = True
+
+    def of(self, stage: str) -> int:
+        """Threads of a job of `stage` on the device."""
+        return min(self.cores, self.threads.get(RULES.get(stage, ""), threads(self.device)))
+
+    def jobs(self, stage: str, on_device: bool) -> int:
+        """Jobs of `stage` at once."""
+        return max(1, min(self.gpus, self.cores // self.of(stage))) if on_device else self.cores
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage, or all: jobs, those done, and of the rest device-hours, hours of wall time, bytes on disk, peak bytes of a job."""
+
+    stage: str
+    jobs: int
+    done: int
+    hours: float
+    wall: float
+    disk: float
+    memory: float
+
+
+def slots(profile: Path, asked: str) -> Slots:
+    """What a profile of Snakemake allows to jobs on the device that a study asks for. Raises UserError where it cannot be read."""
+    path = profile / "profile.yaml" if profile.is_dir() else profile
+    try:
+        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
+        ) from None
+    wanted = settings.get("cores", settings.get("jobs", "all"))
+    cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
+    here = settings.get("executor", "local") == "local"
+    device = device_type(asked, elsewhere=not here)
+    told = any(resources.get("gpu") for resources in (settings.get("set-resources") or {}).values())
+    limit = (settings.get("resources") or {}).get("gpu", cores) if told or device != "cpu" else cores
+    return Slots(cores, int(limit), settings.get("set-threads") or {}, device, here)
+
+
+def _cores() -> int:
+    """The cores that this process may use, as Snakemake counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def output(results: Path, study: Study, stage: str, *job: str) -> Path:
+    """What a job leaves, its first output."""
+    own = results / study.name
+    if stage == "evaluate":
+        dataset, ipc, method, network = job
+        return own / "evaluated" / dataset / (Path(FULL) if method == FULL else Path(f"ipc-{ipc}") / method) / f"{network}.csv"
+    if stage == "distill":
+        return own / "distilled" / job[0] / f"ipc-{job[1]}" / f"{job[2]}.safetensors"
+    places: dict[str, Callable[..., Path]] = {
+        "download": lambda name: results / "downloads" / name / "files.json",
+        "prepare": lambda name: own / "data" / f"{name}.h5",
+        "trial": lambda name: own / "data" / f"{name}.trial.json",
+        "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
+        "manifest": lambda name: own / "experts" / name / "manifest.json",
+        "tables": lambda table: own / "tables" / f"table{table}.csv",
+        "claims": lambda: own / "tables" / "claims.csv",
+        "settings": lambda: own / "tables" / "settings.yaml",
+        "footprint": lambda figure: own / "figures" / f"{figure}.csv",
+    }
+    return places[stage](*job) if stage in places else own / "figures" / f"{job[0]}.png"
+
+
+def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
+    """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
+    rows, notes, longest, work = [], [], [], []
+    workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
+    for stage, runs in STAGES.items():
+        jobs = [job for job in study.jobs() if job[0] in runs]
+        todo = [job for job in jobs if results is None or not output(results, study, *job).is_file()]
+        on = device(name, allowed.of(stage))
+        costs = [cost(study, on, *job) for job in todo]
+        notes += [note for one in costs for note in one.notes]
+        wall = sum((one.seconds + workflow["job"]) / allowed.jobs(stage, one.device) for one in costs)
+        longest.append(max((one.seconds for one in costs), default=0.0))
+        work.append(wall)
+        disk = sum(one.disk for one in costs)
+        memory = max((one.memory for one in costs), default=0.0)
+        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, longest[-1]) / 3600, disk, memory))
+    return [*rows, _total(rows, sum(work), sum(longest), workflow["start"])], list(dict.fromkeys(notes))
+
+
+def _hours(costs: Iterable[Cost], on: Device) -> float:
+    """Device-hours: of a processor's cores, or of a GPU for the jobs that compute on it."""
+    cores = on.values["device_memory"] == 0
+    return sum(one.seconds * (on.threads if one.device and cores else 1) for one in costs if one.device or cores) / 3600
+
+
+def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
+    """All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other."""
+    left = any(row.jobs > row.done for row in rows)
+    sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "done", "hours")]
+    report = float(rates()["disk"]["report"]["value"]) if left else 0.0
+    wall = (max(work, chain) + start) / 3600 if left else 0.0
+    return Row("all", int(sums[0]), int(sums[1]), sums[2], wall, sum(row.disk for row in rows) + report, max(row.memory for row in rows))
+
+
+def written(rows: Iterable[Row], name: str) -> Iterator[str]:
+    """The rows as aligned lines."""
+    unit = "core-hours" if device(name).values["device_memory"] == 0 else "GPU-hours"
+    yield f"{'stage':<10}{'jobs':>6}{'done':>6}{unit:>12}{'wall time':>14}{'disk':>10}{'memory':>10}"
+    for row in rows:
+        cells = f"{_number(row.hours):>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
+        yield f"{row.stage:<10}{row.jobs:>6}{row.done:>6}{cells}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _time(hours: float) -> str:
+    for unit, size in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)):
+        if hours >= 2 * size:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{hours * 3600:.0f} s"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value / 1e3:.0f} kB" if value else "-"
+
+
+def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
+    """A note a stage whose jobs at once may take more than the memory of this machine, where they compute on its processor."""
+    for row in rows:
+        jobs = allowed.jobs(row.stage, on_device=True)
+        if allowed.here and not on.values["device_memory"] and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
+            cores = max(1, int(on.total_memory / row.memory)) * allowed.of(row.stage)
+            each = f"{jobs} jobs at once of up to {_bytes(row.memory)} each"
+            yield f"{row.stage}: {each} are more than this machine's {_bytes(on.total_memory)}; snakemake --cores {cores} runs fewer"
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core plan", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study; config/config.yaml by default")
+    parser.add_argument(
+        "--device", help="one that esp_core/planning/rates.yaml has rates for; by default what the study asks for and is here"
+    )
+    parser.add_argument("--profile", type=Path, default=DEFAULT, help="Snakemake's profile; workflow/profiles/default by default")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
+    args = parser.parse_args()
+    study = load(args.config)
+    asked = str(study.config["device"])
+    if args.device:
+        asked = "cuda" if device(args.device).values["device_memory"] else "cpu"
+    allowed = slots(args.profile, asked)
+    name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
+    on = device(name)
+    rows, notes = plan(study, name, allowed, args.results)
+    notes += _crowded(rows, allowed, on)
+    measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])
+    at_once = f"{allowed.cores} cores, jobs at once: {allowed.jobs('distill', on_device=True)}, threads of each: {allowed.of('distill')}"
+    print(f"Study {study.name} on {name} ({measured}: esp_core/planning/rates.yaml), {at_once}")
+    print("\n".join(["", *written(rows, name), ""]))
+    print(
+        "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."
+    )
+    print("".join(f"Note: {note}.\n" for note in notes), end="")

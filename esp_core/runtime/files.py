@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all."""
+
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+from esp_core.runtime.errors import naming
+
+DAY = 86_400.0  # seconds
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it to `path` on success, remove it on any failure.
+
+    The temporary name keeps the suffix of `path`, since writers such as matplotlib read the format from it. What a killed process
+    left of an earlier attempt is removed. Raises UserError, naming `path`, where the disk is full, read-only or forbidden.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        handle, name = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` atomically; text is UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def discard(path: Path) -> None:
+    """Remove `path`, if it is there, and what a killed process left of it."""
+    path.unlink(missing_ok=True)
+    sweep(path)
+
+
+def sweep(path: Path) -> None:
+    """Remove temporary files for `path` whose process is gone, or which another machine began more than a day ago."""
+    own = _prefix(path)
+    for left in path.parent.glob(f".{escape(path.stem)}-*-*-*{escape(path.suffix)}"):
+        process = left.name.removeprefix(own).partition("-")[0] if left.name.startswith(own) else ""
+        if not _is_running(int(process)) if process.isdigit() else _age(left) > DAY:
+            left.unlink(missing_ok=True)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Claim `size` bytes of disk for the existing file `path`, so that a full disk shows now, as an OSError.
+
+    HDF5 cannot be closed after a write that failed, and takes the whole process down with it.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _prefix(path: Path) -> str:
+    """How the names of temporary files for `path` begin that processes of this machine make."""
+    return f".{path.stem}-{re.sub(r'[^A-Za-z0-9]', '_', platform.node())}-"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,34 @@
+"""What an interrupted evaluation has: the rows of the seeds that it has been through, beside its output."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esp_core.runtime import files
+
+Row = dict[str, Any]
+
+
+class SeedRows:
+    """Rows by seed in the file `path`, a JSON line each; another job's, and a torn line, are dropped."""
+
+    def __init__(self, path: Path, identity: str):
+        self.path, self.identity, self.rows = path, identity, dict[int, Row]()
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+            try:
+                entry = json.loads(line)
+                if entry["identity"] == identity:
+                    self.rows[int(entry["row"]["seed"])] = entry["row"]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def add(self, row: Row) -> None:
+        """Keep `row`; the file is written whole or not at all."""
+        self.rows[row["seed"]] = row
+        lines = [json.dumps({"identity": self.identity, "row": row}) for row in self.rows.values()]
+        files.write(self.path, "\n".join(lines) + "\n")
+
+
+def part_of(out: Path) -> Path:
+    """Where the rows for the output `out` are kept."""
+    return out.with_name(out.name + ".part")

@@ -1,0 +1,153 @@
+"""Stage `distill`: condense one (dataset, IPC) cell by one method.
+
+python -m esp_core distill run --spec JSON --data D.h5 [--experts manifest.json] --out S.safetensors
+python -m esp_core distill export S.safetensors FOLDER [--format png|npz|imagefolder]
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from esp_core.runtime.errors import UserError, command
+from esp_core.runtime.progress import Progress
+from esp_core.study import jobspec
+from esp_core.study.provenance import canonical, digest
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
+    """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
+    from esp_core import datasets
+    from esp_core.distillation import saturation
+    from esp_core.distillation.condensed import save_condensed
+    from esp_core.distillation.loop import Distillation
+    from esp_core.runtime import devices, files
+    from esp_core.trajectories.reader import Trajectories
+
+    devices.reuse_memory()
+    device = devices.pick(spec.get("device", "auto"))
+    data = datasets.load(data_path, device, spec.get("validation"))
+    data.check_ipc(spec["ipc"])
+    experts = Trajectories(experts_path, device) if experts_path else None
+    if experts is not None:
+        experts.check(spec, data.digest)
+    job = Distillation(spec, data, experts, device)
+    part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
+    seconds = part.resume(job)
+    print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
+    progress = Progress(job.title, spec["recipe"]["iterations"], done=job.step)
+    clock = _Clock(seconds)
+
+    def each(job: Distillation, outcome: Any) -> None:
+        progress.step(_note(outcome) if job.step % 20 == 0 else "")
+        if clock.since_mark() > CHECKPOINT_SECONDS:
+            part.save(job, clock.seconds())
+            clock.mark()
+
+    synthetic = job.run(each)
+    saturated = round(saturation.saturation(synthetic, data), 4)
+    for line in _warnings(job, saturated):
+        print(line, flush=True)
+    metadata = {
+        "spec": spec,
+        "code": code,
+        "data": data.digest,
+        "seconds": round(clock.seconds(), 1),
+        **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
+        "saturated": saturated,
+        **({"at_floor": job.at_floor} if job.learned else {}),
+        "compiled": job.walker.compiled,
+        "precision": job.network.precision,
+        "peak_memory_bytes": devices.peak_memory(device),
+        **devices.describe(device),
+    }
+    save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
+    files.discard(part.path)
+
+
+def _warnings(job: Any, saturated: float) -> list[str]:
+    """What the numbers of the finished set say about its learning rates."""
+    from esp_core.distillation.saturation import TOLD
+
+    lines = [f"{name} ends at the lowest value that it may take; lower optimiser.lr_{name}" for name in job.at_floor]
+    if saturated > TOLD:
+        lines.append(f"saturated: {saturated:.0%} of the pixels are at an end of their range; lower optimiser.lr_pixels")
+    return [f"{job.title}: {line}" for line in lines]
+
+
+def _note(outcome: Any) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in outcome.values.items())
+
+
+class _Clock:
+    def __init__(self, before: float):
+        self.before, self.start = before, time.monotonic()
+        self.marked = self.start
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def since_mark(self) -> float:
+        return time.monotonic() - self.marked
+
+    def mark(self) -> None:
+        self.marked = time.monotonic()
+
+
+class _Part:
+    """The checkpoint beside the output. Snakemake does not know of it, so it never deletes it; another spec's is ignored."""
+
+    def __init__(self, path: Path, identity: str):
+        self.path, self.identity = path, digest(identity)
+
+    def save(self, job: Any, seconds: float) -> None:
+        from esp_core.runtime import sealed
+
+        sealed.write(self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds)})
+
+    def resume(self, job: Any) -> float:
+        """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far."""
+        from esp_core.runtime import sealed
+
+        if not self.path.exists():
+            return 0.0
+        try:
+            tensors, metadata = sealed.read(self.path)
+        except sealed.DamagedError as error:
+            print(f"{self.path}: damaged ({error}); starting anew", flush=True)
+            return 0.0
+        if metadata["identity"] != self.identity:
+            print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
+            return 0.0
+        job.resume(tensors)
+        print(f"resuming at step {job.step}", flush=True)
+        return float(metadata["seconds"])
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core distill", description=__doc__.partition("\n")[0])
+    stages = parser.add_subparsers(dest="stage", required=True)
+    one = stages.add_parser("run", help="condense one cell by one method")
+    one.add_argument(
+        "--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG distill DATASET IPC METHOD` prints it"
+    )
+    one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
+    one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")
+    one.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
+    one.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
+    export = stages.add_parser("export", help="write a condensed set's images for other programs")
+    export.add_argument("condensed", type=Path)
+    export.add_argument("folder", type=Path)
+    export.add_argument("--format", choices=("png", "npz", "imagefolder"), default="imagefolder")
+    args = parser.parse_args()
+    if args.stage == "run":
+        if args.experts is not None and not args.experts.exists():
+            raise UserError(f"--experts {args.experts}: no such file")
+        run(args.spec, args.data, args.experts, args.out, args.code)
+    else:
+        from esp_core.distillation.export import export as write
+
+        print(write(args.condensed, args.folder, args.format))

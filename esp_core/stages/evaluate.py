@@ -1,0 +1,185 @@
+"""Stage `evaluate`: train a network on a condensed set, or on the whole training set, once a seed, and test it.
+
+python -m esp_core evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
+"""
+
+import argparse
+import csv
+import io
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esp_core.runtime.errors import command
+from esp_core.study import jobspec
+from esp_core.study.provenance import canonical, digest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from esp_core.training.engine import Engine, Plan
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
+COLUMNS = (
+    "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,saturated,images,parameters,seconds,"
+    "peak_memory_bytes,device,torch,precision,compiled,spec,code,curve"
+).split(",")
+CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
+
+
+def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None) -> list[Row]:
+    """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
+
+    `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part` is
+    where the rows of the seeds that are done are kept, and taken from by the next run of the same job on the same kind of machine.
+    """
+    from esp_core.runtime import devices
+    from esp_core.runtime.progress import Progress
+    from esp_core.runtime.seedrows import SeedRows
+
+    devices.reuse_memory()
+    trial = _Trial(spec, data_path, condensed_path, code)
+    kept = SeedRows(part, trial.identity) if part else None
+    rows = dict(kept.rows) if kept else {}
+    label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
+    progress = Progress(label, spec["seeds"], done=len(rows), unit="seeds", every=0)
+    for seed in range(spec["seeds"]):
+        if seed not in rows:
+            rows[seed] = row = trial.train_and_test(seed)
+            if kept:
+                kept.add(row)
+            progress.step(f"accuracy {row['accuracy']} %")
+    return [{column: rows[seed][column] for column in COLUMNS} for seed in range(spec["seeds"])]
+
+
+class _Trial:
+    """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
+
+    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
+        from esp_core import datasets
+        from esp_core.distillation.condensed import check_data, load_condensed
+        from esp_core.networks import trying
+        from esp_core.runtime import devices
+        from esp_core.training.loop import Images, protocol
+
+        self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
+        data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
+        facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
+        if condensed_path is None:
+            self.train = Images(data.train.images, data.train.labels, data)
+        else:
+            condensed = load_condensed(condensed_path)
+            check_data(condensed_path, condensed, data)
+            self.train = Images(condensed.images, condensed.labels, data)
+            facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
+        channels, size, _ = data.shape
+        trying.check(spec["network"], channels, size, len(data.classes))
+        self.test = Images(data.test.images, data.test.labels, data)
+        self.protocol = protocol(spec["protocol"])
+        self.network = self._network(0)
+        self.plan = self._plan()
+        machine = devices.describe(self.device)
+        self.shared = {
+            **{key: spec[key] for key in ("dataset", "ipc", "method")},
+            "network": spec["network"]["name"],
+            "epochs": spec["protocol"]["epochs"],
+            "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
+            **facts,
+            "images": len(self.train),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "spec": digest(canonical(spec)),
+            "code": code,
+            "device": machine["device"],
+            "torch": machine["torch"],
+            "precision": self.plan.precision,
+        }
+        made_of = digest(condensed_path.read_bytes()) if condensed_path else ""
+        known = {"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine, **self.plan.record()}
+        self.identity = digest(canonical(known))
+
+    def _plan(self) -> "Plan":
+        """Of the job as a whole, so that an interrupted one goes on as it began.
+
+        A spec without the keys `precision` and `compile` is of a time when all was float32 and eager.
+        """
+        from esp_core.training import engine, loop
+
+        precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
+        trained = {size: n * self.spec["seeds"] for size, n in loop.sizes(len(self.train), self.protocol).items()}
+        work = engine.Work(trained, self.spec["seeds"] * len(self.test))
+        return engine.plan(self.network, self.train.sample(), work, precision, wish, section="evaluation")
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Made, and compiled, when the first network is to be trained."""
+        from esp_core.training.engine import Engine
+
+        for note in self.plan.notes:
+            print(f"evaluation: {note}", flush=True)
+        return Engine(self.network, self.plan, self.train.sample())
+
+    def train_and_test(self, seed: int) -> Row:
+        """The row of one seed. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
+        import torch
+
+        from esp_core.runtime import devices, seeds
+        from esp_core.training import loop
+
+        engine, name = self.engine, (self.spec["study_seed"], "evaluate", seed)
+        engine.load(self._network(seed))
+        torch.manual_seed(seeds.derive(*name, "dropout"))  # dropout and stochastic depth draw from torch's own generator
+        start = time.monotonic()
+        losses = loop.train(engine.network, self.train, self.protocol, seeds.generator(*name, "training"), engine)
+        accuracy = loop.accuracy(engine.network, self.test, forward=engine)
+        devices.synchronise(self.device)
+        return {
+            **self.shared,
+            "seed": seed,
+            "accuracy": f"{accuracy:.4f}",
+            "curve": _curve(losses),
+            "seconds": round(time.monotonic() - start, 2),
+            "peak_memory_bytes": devices.peak_memory(self.device),
+            "compiled": " ".join(map(str, engine.plan.compiled)) or "no",
+        }
+
+    def _network(self, seed: int) -> "nn.Module":
+        from esp_core import networks
+        from esp_core.runtime import seeds
+
+        channels, size, _ = self.data.shape
+        own = seeds.derive(self.spec["study_seed"], "evaluate", seed, "network")
+        network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=own)
+        return network.to(self.device)
+
+
+def _curve(losses: list[float]) -> str:
+    count = min(CURVE, len(losses))
+    epochs = [round(len(losses) * (i + 1) / count) for i in range(count)]
+    return " ".join(f"{epoch}:{losses[epoch - 1]:.4g}" for epoch in epochs)
+
+
+def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "") -> None:
+    """`run`, going on where an interrupted one was, and its rows as CSV in `out`, whole or not at all."""
+    from esp_core.runtime import files
+    from esp_core.runtime.seedrows import part_of
+
+    part, text = part_of(out), io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(run(spec, data_path, condensed_path, code, part))
+    files.write(out, text.getvalue())
+    files.discard(part)
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it")
+    parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
+    parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
+    parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")
+    parser.add_argument("--code", default="", help="digest of the code that runs, recorded in every row")
+    args = parser.parse_args()
+    finish(args.spec, args.data, args.condensed, args.out, args.code)

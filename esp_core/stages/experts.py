@@ -1,0 +1,67 @@
+"""Stage `experts`: train a shard of expert trajectories, list a study's shards in a manifest, verify what is stored."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+from esp_core.runtime.errors import UserError, command
+from esp_core.study import jobspec
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train the experts of one shard."""
+    from esp_core.networks import module_of
+    from esp_core.runtime import devices
+    from esp_core.study.provenance import module_file, source_digest
+    from esp_core.trajectories.producing import produce
+
+    if arguments.trial:  # by name, so that editing the trial retrains no expert
+        importlib.import_module("esp_core.stages.trial").run(arguments.trial, arguments.data)
+    devices.reuse_memory()
+    network = module_of(arguments.spec["network"]["name"])
+    code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
+    produce(arguments.spec, code, arguments.data, arguments.out)
+
+
+def manifest(arguments: argparse.Namespace) -> None:
+    """List shards in a manifest."""
+    # By name, so that editing how shards are listed retrains no expert.
+    written = importlib.import_module("esp_core.trajectories.manifest").build(arguments.out, arguments.spec, arguments.shards)
+    accuracy = [expert["accuracy"] for expert in written["experts"]]
+    print(f"{arguments.out}: {len(accuracy)} experts, accuracy {min(accuracy):.1f} to {max(accuracy):.1f} %")
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Check every digest of a manifest's shards, or of one shard."""
+    problems = importlib.import_module("esp_core.trajectories.verification").verify(arguments.path)
+    if problems:
+        raise UserError("\n".join(problems))
+    print(f"{arguments.path}: all is well")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m esp_core experts", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part file")
+    one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
+    one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
+    one.add_argument("--trial", type=jobspec.read, help="JSON: the networks and sets to try first, as `python -m esp_core trial` does")
+    one.add_argument("--out", type=Path, required=True, help="the shard to write")
+    one.set_defaults(run=train)
+    two = commands.add_parser("manifest", help="list the shards of a study")
+    two.add_argument("--spec", type=jobspec.read, required=True, help="JSON: that of the shards, with total and shard for first and count")
+    two.add_argument("--shards", type=Path, nargs="+", required=True)
+    two.add_argument("--out", type=Path, required=True, help="manifest.json, beside the shards")
+    two.set_defaults(run=manifest)
+    three = commands.add_parser("verify", help="check every digest, and that neighbouring snapshots differ")
+    three.add_argument("path", type=Path, help="a manifest.json or a shard")
+    three.set_defaults(run=verify)
+    return top
+
+
+@command
+def main() -> None:
+    """Run one of the three."""
+    arguments = parser().parse_args()
+    arguments.run(arguments)

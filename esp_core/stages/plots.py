@@ -1,0 +1,132 @@
+"""Stage `plots`: the figures that are curves: memory (ESP Figure 7) and accuracy against the synthetic batch (Figure 8).
+
+    python -m esp_core plots memory --spec JSON --csv figure7.csv --out figure7.png
+    python -m esp_core plots batches --spec JSON --results results/STUDY --out figure8.png
+
+Lines differ in marker and dash, not in colour alone, so that they can be told apart in print. Figure 8 leaves its numbers beside it, .csv.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from esp_core.reporting import runs
+from esp_core.reporting.saving import save
+from esp_core.runtime.errors import UserError, command
+from esp_core.runtime.files import write
+from esp_core.study import jobspec
+from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PLAIN = ":plain"
+STYLES = [("o", "-", "0.0"), ("s", "--", "0.35"), ("^", ":", "0.0"), ("D", "-.", "0.5"), ("v", "--", "0.0"), ("x", ":", "0.35")]
+MEGABYTE = 1e6
+
+
+def memory(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
+    """Peak memory in MB against synthetic steps at one IPC, left, and against IPC, right, a line a method."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    dataset = DATASET_TITLES.get(spec["dataset"], spec["dataset"])
+    _curves(left, frame[frame.axis == "steps"], "steps", spec["titles"])
+    _curves(right, frame[frame.axis == "ipc"], "ipc", spec["titles"])
+    steps = frame.loc[frame.axis == "ipc", "steps"].iloc[0]
+    left.set(xlabel="synthetic steps", ylabel="peak memory of a step, MB", title=f"{dataset}, IPC {spec['at']}", yscale="log")
+    left.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=NullFormatter())
+    right.set(xlabel="images per class", title=f"{dataset}, {steps} synthetic step{'s' if steps > 1 else ''}")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _curves(axes: "Axes", frame: pd.DataFrame, x: str, titles: dict[str, str]) -> None:
+    for (method, part), (marker, dash, colour) in zip(frame.groupby("method", sort=False), STYLES * 3, strict=False):
+        part = part.dropna(subset="bytes").sort_values(x)
+        axes.plot(part[x], part.bytes / MEGABYTE, marker=marker, ls=dash, color=colour, mfc="white", label=_title(str(method), titles))
+    axes.set_xticks(sorted(frame[x].unique()))
+    axes.grid(axis="y", color="0.9")
+
+
+def _title(method: str, titles: dict[str, str]) -> str:
+    name = method.removesuffix(PLAIN)
+    return titles.get(name, name) + (", plain double backward" if method.endswith(PLAIN) else "")
+
+
+def read_memory(path: Path) -> pd.DataFrame:
+    """The rows of stage `footprint`. Raises UserError for another file."""
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no table of memory ({error}); delete it and run again") from None
+    if missing := {"axis", "method", "ipc", "steps", "bytes"} - set(frame.columns):
+        raise UserError(f"{path}: column {', '.join(sorted(missing))} is missing; delete it and run again")
+    numbers = frame[["ipc", "steps", "bytes"]].apply(pd.to_numeric, errors="coerce")
+    wrong = numbers[["ipc", "steps"]].isna().any(axis=None) or (numbers.bytes.isna() & frame.bytes.notna()).any()
+    if wrong or set(frame.axis) != {"steps", "ipc"} or not (numbers.fillna(1) > 0).all(axis=None):
+        raise UserError(f"{path}: holds a value that is no number in its range, or lacks an axis; delete it and run again")
+    return frame.assign(**numbers)
+
+
+def sweep(spec: dict[str, Any], results: Path) -> pd.DataFrame:
+    """A row an IPC and batch: synthetic_batch (images of a step; the complete set where the recipe takes all), mean and std, n seeds."""
+    found, read = [], []
+    for point in spec["rows"]:
+        path = runs.path_of(results, spec["dataset"], point["ipc"], point["method"], spec["network"])
+        rows = runs.read(path, spec["dataset"], point["ipc"], point["method"], spec["network"])
+        images = int(pd.read_csv(path).images.iloc[0])
+        batch = min(point["synthetic_batch"] or images, images)
+        read.append(rows)
+        found.append([spec["dataset"], point["ipc"], batch, batch == images, rows.accuracy.mean(), rows.accuracy.std(), len(rows)])
+    runs.refuse_mixtures(pd.concat(read, ignore_index=True))
+    columns = ["dataset", "ipc", "synthetic_batch", "complete", "mean", "std", "n"]
+    return pd.DataFrame(found, columns=columns).sort_values(["ipc", "synthetic_batch"], ignore_index=True)
+
+
+def batches(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
+    """Accuracy, mean and standard deviation, against the images of a step, a line an IPC; a filled marker is the complete set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for (ipc, part), (marker, dash, colour) in zip(frame.groupby("ipc"), STYLES * 3, strict=False):
+        style: dict[str, Any] = {"marker": marker, "ls": dash, "color": colour, "mfc": "white", "capsize": 3}
+        axes.errorbar(part.synthetic_batch, part["mean"], part["std"], label=f"IPC {ipc}", **style)
+        whole = part[part.complete]
+        axes.plot(whole.synthetic_batch, whole["mean"], marker, color=colour, zorder=3)
+    ticks = sorted(frame.synthetic_batch.unique())
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    dataset, network = DATASET_TITLES.get(spec["dataset"], spec["dataset"]), NETWORK_TITLES.get(spec["network"], spec["network"])
+    n = f"{frame.n.min()}" if frame.n.nunique() == 1 else f"{frame.n.min()} to {frame.n.max()}"
+    axes.set(xlabel="synthetic images in a step (filled: the complete set)", ylabel="accuracy, %")
+    axes.set_title(f"{dataset}, {network}, n = {n} seeds")
+    axes.grid(axis="y", color="0.9")
+    axes.legend(frameon=False)
+    return figure
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core plots", description=(__doc__ or "").partition("\n")[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    one, two = (kinds.add_parser(name, help=text) for name, text in (("memory", "Figure 7"), ("batches", "Figure 8")))
+    for each in (one, two):
+        each.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG plots NAME` prints")
+        each.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
+    one.add_argument("--csv", type=Path, required=True, help="rows of `python -m esp_core footprint`")
+    two.add_argument("--results", type=Path, required=True, help="the folder of the study")
+    args = parser.parse_args()
+    if args.kind == "memory":
+        save(memory(args.spec, read_memory(args.csv)), args.out)
+        return
+    frame = sweep(args.spec, args.results)
+    write(args.out.with_suffix(".csv"), frame.round(4).to_csv(index=False, lineterminator="\n"))
+    save(batches(args.spec, frame), args.out)

@@ -1,0 +1,34 @@
+"""Stage `settings`: the configuration of a study with every default filled in, as YAML and as a page of the report.
+
+python -m esp_core settings --spec JSON --out settings.yaml
+"""
+
+import argparse
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_core.runtime.errors import command
+from esp_core.runtime.files import write
+from esp_core.study import jobspec
+
+
+def run(spec: dict[str, Any], out: Path) -> None:
+    """Write the config of `spec` to `out`, .yaml, which `snakemake --configfile` takes again, and its .html beside it."""
+    text = yaml.safe_dump(json.loads(json.dumps(spec["config"])), sort_keys=False, allow_unicode=True, width=140)
+    title = html.escape(f"Configuration of study {spec['config']['study']}")
+    head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>'
+    write(out.with_suffix(".html"), f"{head}\n<h1>{title}</h1>\n<pre>{html.escape(text)}</pre>\n</html>\n")
+    write(out, text)
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core settings", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG settings` prints it")
+    parser.add_argument("--out", type=Path, required=True, help="the configuration, .yaml; .html is written beside it")
+    args = parser.parse_args()
+    run(args.spec, args.out)

@@ -1,0 +1,1 @@
+"""From a config file to jobs. Light: nothing here imports torch."""

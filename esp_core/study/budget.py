@@ -1,0 +1,81 @@
+"""Whether a parametrisation fits a cell, by arithmetic alone. Light: the Snakefile loads it, so that a plan tells what is too large."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from esp_core.runtime.errors import UserError
+
+
+class Room(Protocol):
+    """What a parametrisation has to fit; `parametrisations.Task` is one."""
+
+    @property
+    def classes(self) -> int: ...
+    @property
+    def ipc(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def budget(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`ipc` images a class of shape (channels, size, size)."""
+
+    classes: int
+    ipc: int
+    channels: int
+    size: int
+
+    @property
+    def budget(self) -> int:
+        """IPC x classes x C x H x W float32 numbers."""
+        return self.ipc * self.classes * self.channels * self.size**2
+
+
+def check(parametrisation: Mapping[str, Any], room: Room) -> None:
+    """Raise UserError where the settings of a parametrisation, kind included, do not fit `room`. Other kinds than two always do."""
+    settings = {key: value for key, value in parametrisation.items() if key not in ("kind", "init")}
+    if parametrisation["kind"] == "latent":
+        codes_per_class(room, **settings)
+    elif parametrisation["kind"] == "formation":
+        check_factor(room, settings["factor"])
+
+
+def check_factor(room: Room, factor: int) -> None:
+    """Raise UserError where images cannot be cut into factor x factor tiles."""
+    if factor < 1 or room.size % factor:
+        raise UserError(f"parametrisation.factor: {factor} does not divide {room.size} pixels")
+
+
+def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: int) -> int:
+    """Numbers in one decoder: `upsamplings` 3x3 convolutions with bias, a norm's scale and shift after all but the last."""
+    inputs = [code_channels] + [width] * (upsamplings - 1)
+    outputs = [width] * (upsamplings - 1) + [channels]
+    convolutions = sum(9 * i * o + o for i, o in zip(inputs, outputs, strict=True))
+    return convolutions + 2 * width * (upsamplings - 1)
+
+
+def codes_per_class(room: Room, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
+    """The most codes a class that fit the budget beside the decoders.
+
+    Raises UserError, naming the smallest IPC that fits, where not one code a class does.
+    """
+    side = room.size // 2**upsamplings
+    if side < 1 or side * 2**upsamplings != room.size:
+        raise UserError(f"parametrisation.upsamplings: {upsamplings} does not divide {room.size} pixels into whole codes")
+    shared = decoders * decoder_numbers(room.channels, code_channels, width, upsamplings)
+    per_code = room.classes * code_channels * side**2
+    count = (room.budget - shared) // per_code
+    if count < 1:
+        smallest = math.ceil((shared + per_code) / (room.budget / room.ipc))
+        raise UserError(
+            f"parametrisation latent: {decoders} decoders take {shared:,} of {room.budget:,} numbers at IPC {room.ipc} and leave no "
+            f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders or width"
+        )
+    return count

@@ -1,0 +1,216 @@
+"""What the schema cannot say about a study: names that must exist, and numbers that must fit one another. One line a mistake."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from esp_core.datasets import catalogue
+from esp_core.runtime.errors import UserError
+from esp_core.study import budget, kinds, schema
+from esp_core.study.methods import FULL
+
+if TYPE_CHECKING:
+    from esp_core.study.config import Study
+
+NETWORK_ARGUMENTS = 3  # channels, size and classes come from the data
+PACKAGES = {"parametrisation": "parametrisations", "teacher": "teachers", "objectives": "objectives"}
+
+
+def refuse(mistakes: Iterable[str]) -> None:
+    """Raise UserError with all the `mistakes`, if there are any."""
+    if lines := list(dict.fromkeys(mistakes)):
+        raise UserError("\n".join(lines))
+
+
+def unwritable(value: Any, *keys: str | int) -> Iterator[str]:
+    """What YAML reads but a spec cannot hold, such as a date or infinity, where the schema leaves the settings open."""
+    if isinstance(value, Mapping | list):
+        for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from unwritable(entry, *keys, key)
+    elif not isinstance(value, str | int | float | None) or value in (math.inf, -math.inf) or value != value:
+        yield f"{schema.path('', *keys)}: {value} is neither text nor a finite number; put it in quotes"
+
+
+def mistakes(study: "Study") -> Iterator[str]:
+    """What is wrong with the datasets, networks, methods and tables of `study`."""
+    for name in study.datasets:
+        yield from _dataset(study, name)
+    yield from _networks(study)
+    yield from _evaluation(study)
+    for name in study.methods:
+        yield from _method(study, name)
+    yield from _tables(study)
+
+
+def untrained(study: "Study") -> Iterator[str]:
+    """Snapshots of experts that `study` asks for and that no expert is trained to, or none is kept of."""
+    for name in study.datasets:
+        experts = study.experts(name)
+        if experts["keep"] > experts["epochs"] + 1:
+            yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
+    for dataset, ipc, method in study.condensed():
+        changed = (study.methods[method].get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
+        cell = f".cells.{dataset}/{ipc}" if "teacher" in changed else ""
+        for line in _window(study.recipe(dataset, ipc, method)["teacher"], study.experts(dataset)):
+            yield f"methods.{method}{cell}.{line}"
+
+
+def unfitting(study: "Study") -> Iterator[str]:
+    """Parametrisations that a cell asked for has no room for, where the dataset's shape is known before it is read."""
+    for dataset, ipc, method in study.condensed():
+        settings = study.datasets[dataset]
+        if entry := catalogue.ENTRIES.get(settings["kind"]):
+            channels, side, _ = entry.shape
+            size = settings["options"].get("size")
+            cell = budget.Cell(entry.classes, ipc, channels, size if isinstance(size, int) else side)
+            try:
+                budget.check(study.recipe(dataset, ipc, method)["parametrisation"], cell)
+            except UserError as error:
+                yield f"methods.{method}.cells.{dataset}/{ipc}: {error}"
+
+
+def unshown(study: "Study") -> Iterator[str]:
+    """Datasets, methods and networks that no table or figure of `study` shows, and that would thus be left out without a word."""
+    shown = study.tables.values()
+    drawn = {method for figure in study.figures.values() for method in (*figure.methods, *(cell[2] for cell in figure.cells))}
+    for section, names, used in (
+        ("datasets", study.datasets, {name for table in shown for name, _ in table.cells}),
+        ("methods", study.methods, {name for table in shown for name in table.methods} | drawn),
+        ("networks", study.networks, {name for table in shown for name in table.networks}),
+    ):
+        yield from (
+            f"{section}.{name}: no table shows it; add it to one under tables, or leave it out" for name in names if name not in used
+        )
+
+
+def _dataset(study: "Study", name: str) -> Iterator[str]:
+    settings, key = study.datasets[name], f"datasets.{name}"
+    kind = settings["kind"]
+    if kind not in catalogue.KINDS:
+        yield f"{key}.kind: {kind} is unknown{schema.allowed(kind, catalogue.KINDS)}"
+        return
+    yield from _settings(f"{key}.options", settings["options"], kinds.settings(f"esp_core.datasets.{kind}", "read"))
+    if entry := catalogue.ENTRIES.get(kind):
+        most = entry.images_per_class - int(entry.images_per_class * settings.get("validation", 0))
+        yield from (
+            f"{key}.ipc: {ipc} is more than a class has; allowed: at most {most} for {kind}" for ipc in settings["ipc"] if ipc > most
+        )
+    if settings["normalisation"] == "published" and not (entry and entry.std):
+        yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
+
+
+def _settings(key: str, given: Mapping[str, Any], known: tuple[str, ...] | None) -> Iterator[str]:
+    if known is not None:
+        yield from (f"{key}.{name}: unknown key{schema.allowed(name, known)}" for name in given if name not in known)
+
+
+def _networks(study: "Study") -> Iterator[str]:
+    for dataset in study.datasets:
+        yield from _network("distill_network", study.distill_network(dataset))
+        for name in study.networks:
+            yield from _network(f"networks.{name}", study.network(dataset, name))
+
+
+def _evaluation(study: "Study") -> Iterator[str]:
+    for dataset in study.datasets:
+        for name in study.evaluation(dataset)["networks"]:
+            if name not in study.networks:
+                yield f"evaluation.networks: {name} is not in the study{schema.allowed(name, study.networks)}"
+
+
+def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
+    name = network["name"]
+    module, _, factory = name.partition(":") if ":" in name else (f"esp_core.networks.{name}", "", "build")
+    if ":" not in name and name not in (known := kinds.names("esp_core.networks")):
+        yield f"{key}: {name} is unknown{schema.allowed(name, known)}, or an import path, package.module:factory"
+        return
+    if ":" in name and (why := kinds.unimportable(module, factory)):
+        yield f"{key}: {name}: {why}"
+        return
+    given = {setting: value for setting, value in network.items() if setting != "name"}
+    yield from _settings(key, given, kinds.settings(module, factory, NETWORK_ARGUMENTS))
+
+
+def _method(study: "Study", name: str) -> Iterator[str]:
+    own, key = study.methods[name], f"methods.{name}"
+    if name == FULL:
+        yield from (f"{key}.{setting}: {FULL} has no recipe; set evaluation.full" for setting in own if setting != "title")
+        return
+    cells = [f"{dataset}/{ipc}" for dataset, ipc in study.cells]
+    yield from (f"{key}.cells.{cell}: no such cell{schema.allowed(cell, cells)}" for cell in own.get("cells", {}) if cell not in cells)
+    for dataset, ipc in study.cells:
+        try:
+            recipe = study.recipe(dataset, ipc, name)
+        except UserError as error:
+            yield str(error)
+            return
+        changed = (own.get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
+        for line in _recipe(recipe):
+            yield f"{key}.cells.{dataset}/{ipc}.{line}" if line.split(".")[0].split(":")[0] in changed else f"{key}.{line}"
+
+
+def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a complete recipe, each line beginning with the key inside it."""
+    if "iterations" not in recipe:
+        yield "iterations: missing; give the number of outer steps"
+    wanted = ["parametrisation", *(["teacher", "optimiser"] if recipe["objectives"] else [])]
+    for section in wanted:
+        yield from _section(section, recipe[section].get("kind"), recipe[section], section)
+    for kind, settings in recipe["objectives"].items():
+        yield from _section("objectives", kind, settings, f"objectives.{kind}")
+        needs = schema.part("objectives", kind).get("teacher")
+        if needs and recipe["teacher"].get("kind") != needs:
+            yield f"objectives.{kind}: needs a segment of an expert's trajectory; allowed: with teacher.kind {needs}"
+    if recipe.get("iterations") and not recipe["objectives"]:
+        yield "objectives: missing; give at least one, or iterations 0"
+    if recipe["objectives"]:
+        yield from _rates(recipe)
+
+
+def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: str) -> Iterator[str]:
+    known = schema.part(section)
+    package = PACKAGES.get(section)
+    allowed = kinds.names(f"esp_core.{package}") if package else tuple(known)
+    at = key if section == "objectives" else f"{key}.kind"
+    if kind is None:
+        yield f"{at}: missing{schema.allowed('', allowed)}"
+    elif kind not in allowed:
+        yield f"{at}: {kind} is unknown{schema.allowed(kind, allowed)}"
+    elif kind in known:
+        yield from schema.mistakes(settings, section, kind, at=key)
+
+
+def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """A learning rate for every group of stored numbers, and none for a group that no parametrisation has."""
+    known = schema.part("parametrisation")
+    stored = known.get(recipe["parametrisation"].get("kind"), {}).get("groups")
+    if stored is None:
+        return
+    groups = [*stored, *(group for kind in recipe["objectives"] for group in schema.part("objectives", kind).get("groups", []))]
+    given = [key for key in recipe["optimiser"] if key.startswith("lr_")]
+    kinds_with_groups = [*known.values(), *schema.part("objectives").values()]
+    anyones = list(dict.fromkeys(f"lr_{group}" for kind in kinds_with_groups for group in kind.get("groups", [])))
+    yield from (f"optimiser.{key}: unknown key{schema.allowed(key, anyones)}" for key in given if key not in anyones)
+    missing = [group for group in groups if f"lr_{group}" not in given]
+    yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)
+
+
+def _window(teacher: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[str]:
+    if teacher.get("kind") != "experts" or not all(isinstance(teacher.get(key), int) for key in ("length", "start_max")):
+        return
+    last = teacher["start_max"] + teacher["length"]
+    if last >= experts["keep"]:
+        most = experts["keep"] - 1 - teacher["length"]
+        yield (
+            f"teacher.start_max: {teacher['start_max']} + length {teacher['length']} needs {last + 1} snapshots, experts.keep is "
+            f"{experts['keep']}; allowed: at most {most}, or a larger experts.keep"
+        )
+
+
+def _tables(study: "Study") -> Iterator[str]:
+    known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
+    for number, settings in study.config.get("tables", {}).items():
+        for section, names in (settings or {}).items():
+            for name in names:
+                if name not in known[section]:
+                    yield f"tables.{number}.{section}: {name} is not in the study{schema.allowed(name, known[section])}"

@@ -1,0 +1,179 @@
+"""A study: one config file, checked and filled in, and the jobs that it asks for.
+
+    python -m esp_core study config/demo.yaml                           the jobs, one a line
+    python -m esp_core study config/demo.yaml distill digits 1 esp      the spec of one job, to run it by hand
+
+Light, since the Snakefile loads it.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from esp_core.datasets import catalogue
+from esp_core.runtime.errors import command
+from esp_core.study import checks, configfile, methods, schema, shown
+from esp_core.study.methods import FULL
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one of the paper's tables shows of a study; the rows of `measured` methods are run, the others quoted."""
+
+    cells: tuple[tuple[str, int], ...]
+    methods: tuple[str, ...]
+    networks: tuple[str, ...]
+    measured: tuple[str, ...]
+
+    def rows(self) -> tuple[tuple[str, int, str, str], ...]:
+        """(dataset, IPC, method, network) of every measured row; IPC 0 for the whole training set."""
+        rows = product(self.cells, self.measured, self.networks)
+        return tuple(dict.fromkeys((dataset, 0 if method == FULL else ipc, method, network) for (dataset, ipc), method, network in rows))
+
+
+class Study:
+    """The study that `config`, the content of a config file, describes. Raises UserError, one line for each mistake in it."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        given = _with_text_keys(config)
+        checks.refuse(schema.mistakes(given) or checks.unwritable(given))
+        self.config: dict[str, Any] = schema.filled(given)
+        self.name: str = self.config["study"]
+        self.datasets = {name: schema.filled({"kind": name, **settings}, "dataset") for name, settings in self.config["datasets"].items()}
+        self.cells = tuple((name, int(ipc)) for name, settings in self.datasets.items() for ipc in settings["ipc"])
+        self.methods: dict[str, dict[str, Any]] = {name: settings or {} for name, settings in self.config["methods"].items()}
+        self.networks = tuple(self.config["networks"])
+        checks.refuse(checks.mistakes(self))
+        self.tables = {int(number): self._table(int(number), settings or {}) for number, settings in self._tables().items()}
+        checks.refuse(shown.mistakes(self))
+        self.figures = shown.figures(self)
+        checks.refuse(checks.unshown(self))
+        self._epochs_read = dict.fromkeys(self.datasets, 0)
+        for dataset, ipc, method in self.condensed():
+            self._epochs_read[dataset] = max(self._epochs_read[dataset], methods.last_epoch(self.recipe(dataset, ipc, method)))
+        checks.refuse(checks.untrained(self))
+        checks.refuse(checks.unfitting(self))
+
+    # What holds for a dataset.
+
+    def flip(self, dataset: str) -> bool:
+        """Whether a mirrored image of `dataset` still belongs to its class."""
+        settings = self.datasets[dataset]
+        known = catalogue.ENTRIES.get(settings["kind"])
+        return bool(settings.get("flip", known.flip if known else True))
+
+    def experts(self, dataset: str) -> dict[str, Any]:
+        """The section `experts` as it holds for `dataset`; left out, `epochs` is the last that a condensed set reads."""
+        settings = schema.filled({**self.config["experts"], **self.datasets[dataset].get("experts", {})}, "experts")
+        if "epochs" not in settings:
+            settings["epochs"] = max(self._epochs_read[dataset] or methods.EXPERT_EPOCHS, settings.get("keep", 0) - 1)
+        return {"keep": settings["epochs"] + 1, **settings, "augment": methods.strategy(settings["augment"], self.flip(dataset))}
+
+    def shards(self, dataset: str) -> range:
+        """The numbers of the shards that hold the experts of `dataset`."""
+        settings = self.experts(dataset)
+        return range(-(-settings["count"] // settings["shard"]))
+
+    def evaluation(self, dataset: str) -> dict[str, Any]:
+        """The section `evaluation` as it holds for `dataset`."""
+        return schema.filled(methods.merge(self.config["evaluation"], self.datasets[dataset].get("evaluation", {})), "evaluation")
+
+    def distill_network(self, dataset: str) -> dict[str, Any]:
+        """The network of the experts and of distillation: its name and settings."""
+        network, changes = self.config["distill_network"], self.datasets[dataset]["distill_network"]
+        return dict(changes if changes.get("name", network["name"]) != network["name"] else {**network, **changes})
+
+    def network(self, dataset: str, name: str) -> dict[str, Any]:
+        """A network that condensed sets are tested on: its name and settings."""
+        listed, own = self.config["networks"], self.distill_network(dataset)
+        if isinstance(listed, dict):
+            return {"name": name, **(listed[name] or {})}
+        return own if own["name"] == name else {"name": name}
+
+    # What holds for a cell and a method.
+
+    def recipe(self, dataset: str, ipc: int, method: str) -> dict[str, Any]:
+        """The recipe of `method` for one cell, every key filled in. Raises UserError for an unknown method."""
+        return methods.recipe(method, dataset, ipc, custom=self.methods, flip=self.flip(dataset))
+
+    def uses_experts(self, dataset: str, ipc: int, method: str) -> bool:
+        """Whether this condensed set needs the expert trajectories of its dataset."""
+        return methods.uses_experts(self.recipe(dataset, ipc, method))
+
+    # What is to be made.
+
+    def rows(self) -> tuple[tuple[str, int, str, str], ...]:
+        """(dataset, IPC, method, network) of every evaluation that a table or Figure 8 shows."""
+        own = {dataset: self.distill_network(dataset)["name"] for dataset in self.datasets}
+        swept = [(*cell, own[cell[0]]) for figure in self.figures.values() if figure.number == shown.BATCHES for cell in figure.cells]
+        return tuple(dict.fromkeys([*(row for table in self.tables.values() for row in table.rows()), *swept]))
+
+    def condensed(self) -> tuple[tuple[str, int, str], ...]:
+        """(dataset, IPC, method) of every condensed set that is evaluated or pictured."""
+        pictured = [cell for figure in self.figures.values() for cell in figure.cells]
+        return tuple(dict.fromkeys([*(row[:3] for row in self.rows() if row[2] != FULL), *pictured]))
+
+    def jobs(self) -> Iterator[tuple[str, ...]]:
+        """Every job, its stage and what tells it apart, in an order in which they can run."""
+        used = tuple(dict.fromkeys(row[0] for row in self.rows()))
+        taught = tuple(dict.fromkeys(cell[0] for cell in self.condensed() if self.uses_experts(*cell)))
+        yield from (("download", name) for name in used if catalogue.is_official(self.datasets[name]["kind"]))
+        yield from (("prepare", name) for name in used)
+        yield from (("trial", name) for name in used)
+        yield from (("experts", name, str(shard)) for name in taught for shard in self.shards(name))
+        yield from (("manifest", name) for name in taught)
+        yield from (("distill", dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
+        yield from (("evaluate", dataset, str(ipc), method, network) for dataset, ipc, method, network in self.rows())
+        yield from (("tables", str(number)) for number in self.tables)
+        yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
+        yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
+        yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
+        yield ("claims",)
+        yield ("settings",)
+
+    def _tables(self) -> dict[str, Any]:
+        return self.config.get("tables") or {"1": {}, **({"2": {}} if len(self.networks) > 1 else {})}
+
+    def _table(self, number: int, settings: Mapping[str, Any]) -> Table:
+        datasets, listed = settings.get("datasets", self.datasets), settings.get("methods", self.methods)
+        quoted = settings.get("quoted", ()) if self.config["scope"] == "paper" else ()
+        own = self.config["distill_network"]["name"]
+        networks = self.networks if number in (2, 3) or own not in self.networks else (own,)
+        return Table(
+            cells=tuple(cell for cell in self.cells if cell[0] in datasets),
+            methods=tuple(listed),
+            networks=tuple(settings.get("networks", networks)),
+            measured=tuple(method for method in listed if method not in quoted),
+        )
+
+
+def load(path: str | Path) -> Study:
+    """The study of a config file. Raises UserError where it cannot be read or is wrong."""
+    return Study(configfile.read(path))
+
+
+def _with_text_keys(value: Any) -> Any:
+    """A copy of a config whose keys are all text: YAML reads the number of a table as an integer."""
+    if isinstance(value, Mapping):
+        return {str(key): _with_text_keys(entry) for key, entry in value.items()}
+    return [_with_text_keys(entry) for entry in value] if isinstance(value, list) else value
+
+
+@command
+def main() -> None:
+    """Print the jobs of a study, or the spec of one."""
+    from esp_core.study import specs
+    from esp_core.study.provenance import canonical
+
+    parser = argparse.ArgumentParser(prog="python -m esp_core study", description="The jobs of a study, or the spec of one of them.")
+    parser.add_argument("config", type=Path, help="a study, such as config/demo.yaml")
+    parser.add_argument("job", nargs="*", help="a line of the list, such as: distill digits 1 esp")
+    arguments = parser.parse_args()
+    study = load(arguments.config)
+    if arguments.job:
+        print(canonical(specs.spec(study, *arguments.job)))
+    else:
+        print("\n".join(" ".join(job) for job in study.jobs()))

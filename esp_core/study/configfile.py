@@ -1,0 +1,85 @@
+"""A config file as Python values. What YAML would drop or read otherwise than it is written is refused: a key given twice, 010 as 8."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_core.runtime.errors import UserError
+from esp_core.study import schema
+
+DEEPEST = 32
+_INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
+# Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, nesting without end.
+_UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a config file. Raises UserError, one line, where it cannot be read, or not as it is written."""
+    try:
+        loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        mistakes = list(_mistakes(node, "", ())) if node else []
+        config = None if mistakes else loader.construct_document(node) if node else None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except _UNREADABLE as error:
+        raise UserError(f"{path}: no YAML, {' '.join(str(error).split()) or type(error).__name__}") from None
+    if mistakes:
+        raise UserError(f"{'; '.join(dict.fromkeys(mistakes))}; correct {path}")
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: a config is a mapping of keys, such as study, datasets and methods")
+    return config
+
+
+def refuse_nested(overrides: Mapping[str, Any]) -> None:
+    """Raise UserError where a value of Snakemake's --config is a list or mapping, whose numbers and switches arrive as text."""
+    for key, value in overrides.items():
+        if isinstance(value, Mapping | list):
+            raise UserError(f"--config {key}: only plain values, such as seed=1, can be given here; write {key} into the config file")
+
+
+def _mistakes(node: yaml.Node, at: str, above: tuple[yaml.Node, ...]) -> Iterator[str]:
+    """What `node`, whose key is `at` and which lies in the nodes `above`, would not be read as."""
+    if node in above or len(above) > DEEPEST:
+        yield f"{at}: holds itself or is nested too deeply, line {_line(node)}"
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, list[str]] = {}
+        for key, _ in node.value:
+            yield from _of_key(key, at)
+            lines.setdefault(_name(key), []).append(_line(key))
+        for name, some in sorted(lines.items(), key=lambda given: int(given[1][-1])):
+            if len(some) > 1:
+                yield f"{schema.path(at, name)}: given {'twice' if len(some) == 2 else f'{len(some)} times'}, lines {' and '.join(some)}"
+        for key, value in node.value:
+            yield from _mistakes(value, schema.path(at, _name(key)), (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _mistakes(value, schema.path(at, index), (*above, node))
+    elif _is_misread(node):
+        yield f"{at}: {node.value} on line {_line(node)} is no decimal number for YAML; write it as one, or in quotes"
+
+
+def _of_key(key: yaml.Node, at: str) -> Iterator[str]:
+    if key.tag not in (_TEXT, _INTEGER, _MERGE) or _is_misread(key):
+        yield f"{at or 'config'}: the key {_name(key)} on line {_line(key)} is not text for YAML; put it in quotes"
+
+
+def _is_misread(node: yaml.Node) -> bool:
+    """Whether YAML 1.1 takes the digits for octal or base 60: 010 is 8 to it, 1:30 is 90."""
+    if node.tag not in (_INTEGER, _FLOAT):
+        return False
+    text = node.value.replace("_", "")
+    return ":" in text or bool(re.fullmatch(r"[-+]?0[0-7]+", text) and int(text, 8) != int(text))
+
+
+def _name(key: yaml.Node) -> str:
+    if not isinstance(key, yaml.ScalarNode):
+        return "?"
+    return str(int(key.value.replace("_", ""))) if key.tag == _INTEGER and re.fullmatch(r"[-+]?[\d_]+", key.value) else str(key.value)
+
+
+def _line(node: yaml.Node) -> str:
+    return str(node.start_mark.line + 1)

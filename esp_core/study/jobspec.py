@@ -1,0 +1,34 @@
+"""The spec of a job as its command line takes it: JSON, or a file that holds it. A key that it lacks is one line, never a KeyError."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from esp_core.runtime.errors import UserError
+
+PRINT = "print a complete one with python -m esp_core study CONFIG JOB"
+
+
+class JobSpec(dict[str, Any]):
+    """A mapping of a spec, which says what it lacks when asked for it."""
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"--spec: lacks the key {key}; {PRINT}")
+
+
+def read(text: str) -> JobSpec:
+    """The spec that `text`, JSON or the path of a file of it, gives. Raises UserError where it is neither, or no mapping."""
+    where = "--spec"
+    if not text.lstrip().startswith(("{", "[")):
+        where = f"--spec {text}"
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError, ValueError):
+            raise UserError(f"{where}: neither JSON nor a file that holds it; {PRINT}") from None
+    try:
+        spec = json.loads(text, object_hook=JobSpec)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: no JSON, {error}; {PRINT}") from None
+    if not isinstance(spec, JobSpec):
+        raise UserError(f"{where}: no mapping of keys; {PRINT}")
+    return spec

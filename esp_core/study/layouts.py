@@ -1,0 +1,75 @@
+"""The paper's four tables as data: what heads their rows and columns, and what a reader of the paper's numbers should know."""
+
+from dataclasses import dataclass
+
+from esp_core.runtime.errors import UserError
+
+# The paper's rows in its order, by the names that it prints; a study's own titles go before these.
+METHOD_TITLES = {
+    "random": "Random",
+    "herding": "Herding",
+    "dc": "DC",
+    "dsa": "DSA",
+    "dm": "DM",
+    "kip": "KIP (random features)",
+    "cafe_dsa": "CAFE + DSA",
+    "mtt": "Traj. Matching",
+    "tesla": "TESLA",
+    "idc": "IDC",
+    "kfs": "KFS",
+    "esp_proj": "Proj",
+    "esp_dm": "DM on experts",
+    "esp": "ESP (ours)",
+    "esp_signed": "ESP, signed",
+    "full": "Full dataset",
+}
+DATASET_TITLES = {"svhn": "SVHN", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "tinyimagenet": "TinyImageNet"}
+NETWORK_TITLES = {
+    "convnet3": "ConvNet-3",
+    "resnet10": "ResNet-10",
+    "densenet121": "DenseNet-121",
+    "efficientnetv2s": "EfficientNetV2-S",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One table of the paper.
+
+    `title` is completed by the networks. `rows` and `columns` name what heads them: "dataset", "method", "ipc" or "network".
+    `paired` asks for a last row, the difference of two methods, seed by seed. `remark` goes below the paper's numbers.
+    """
+
+    number: int
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    paired: tuple[str, str] | None = None
+    remark: str = ""
+
+
+LAYOUTS = {
+    1: Layout(1, "Classification accuracies (%) on", ("method",), ("dataset", "ipc")),
+    2: Layout(
+        2,
+        "Cross-architecture accuracies (%) on",
+        ("dataset", "method"),
+        ("ipc", "network"),
+        remark="Numbers that the paper quotes may come from networks of other sizes than the 4.90 M and 6.96 M that it names.",
+    ),
+    3: Layout(
+        3,
+        "Cross-architecture accuracies (%) on",
+        ("dataset", "method"),
+        ("ipc",),
+        remark="The paper's 98.7 for full data is a quoted figure, out of reach without pre-training on ImageNet.",
+    ),
+    4: Layout(4, "One loss and both: classification accuracies (%) on", ("method",), ("dataset", "ipc"), paired=("esp", "esp_dm")),
+}
+
+
+def layout(table: int) -> Layout:
+    """The layout of one of the paper's tables. Raises UserError for a number that the paper lacks."""
+    if table not in LAYOUTS:
+        raise UserError(f"table: {table} is none of the paper's; use one of {', '.join(map(str, LAYOUTS))}")
+    return LAYOUTS[table]

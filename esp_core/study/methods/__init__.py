@@ -1,0 +1,115 @@
+"""The methods by name: recipes, evaluation protocols, and how a study's own settings lie over them.
+
+Light: the Snakefile loads it. A recipe names kinds of parametrisation, teacher and objectives; their modules are looked up
+by name when a job runs, so a method is added by a recipe, and a kind by one file in its package.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from esp_core.runtime.errors import UserError
+
+SECTIONS = ("parametrisation", "teacher", "optimiser")
+FULL = "full"  # the whole training set: a name without a recipe
+DSA = "color_crop_cutout_flip_scale_rotate"
+EXPERT_EPOCHS = 50  # of a trained network whose trajectory nothing reads; MTT's buffer.py
+# What the named augmentations stand for, with mirroring and without: one operation of six a draw (DSA's code); flip and colour always,
+# and one of three (IDC's code, DiffAug).
+STRATEGIES = {
+    "dsa": (DSA, "color_crop_cutout_scale_rotate"),
+    "idc": ("flip+color+crop_scale_rotate", "color+crop_scale_rotate"),
+}
+
+Settings = Mapping[str, Any]
+
+
+@cache
+def _file(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8")))
+
+
+def names() -> tuple[str, ...]:
+    """The methods that have a recipe here."""
+    return tuple(_file("recipes.yaml")["recipes"])
+
+
+def recipe(name: str, dataset: str = "", ipc: int = 0, *, custom: Settings | None = None, flip: bool = True) -> dict[str, Any]:
+    """The recipe of `name` for one cell, every key filled in.
+
+    `custom`: a study's `methods`, which may change a recipe, or make a new one over a `base`. `flip`: whether a mirrored image
+    still belongs to its class; it decides what the augmentation "dsa" stands for. Raises UserError for an unknown method.
+    """
+    merged: dict[str, Any] = {}
+    for layer in _layers(name, custom or {}, f"{dataset}/{ipc}", ()):
+        merged = merge(merged, {k: v for k, v in layer.items() if k not in ("base", "title", "cells")})
+    defaults = _file("recipes.yaml")["defaults"]
+    complete = {**defaults["recipe"], **merged}
+    for section in SECTIONS:
+        settings = complete.get(section) or {}
+        complete[section] = {**defaults[section].get(settings.get("kind"), {}), **settings}
+    wanted = {kind: settings for kind, settings in complete["objectives"].items() if settings is not None}
+    complete["objectives"] = {kind: {**defaults["objectives"].get(kind, {}), **settings} for kind, settings in wanted.items()}
+    return complete | {"augment": strategy(complete["augment"], flip)}
+
+
+def _layers(name: str, custom: Settings, cell: str, above: tuple[str, ...]) -> Iterator[Settings]:
+    """All that the recipe `name` is made of, the lowest layer first."""
+    if name in above:
+        raise UserError(f"methods.{name}.base: goes in a circle, {' > '.join((*above, name))}; end it at a named recipe")
+    recipes = _file("recipes.yaml")["recipes"]
+    own = custom.get(name) or {}
+    extends = own.get("base", name)  # a study's method may take another base than the recipe of its name
+    named = recipes.get(name, {}) if extends == name else {}
+    base = named.get("base") if extends == name else extends
+    if base:
+        if base not in recipes and base not in custom:
+            raise UserError(f"methods.{name}.base: {base} is no method; use one of {', '.join([*recipes, *custom])}")
+        yield from _layers(base, custom, cell, (*above, name))
+    elif not named and "parametrisation" not in own:
+        raise UserError(f"methods.{name}: unknown method; use one of {', '.join((*recipes, FULL))}, or give it a base")
+    for layer in (named, own):
+        yield layer
+        yield (layer.get("cells") or {}).get(cell) or {}
+
+
+def merge(below: Any, above: Any) -> Any:
+    """`above` over `below`, mappings key by key; a mapping that names another `kind` replaces the one below it."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    if "kind" in above and above["kind"] != below.get("kind"):
+        return above
+    return {**below, **{key: merge(below.get(key), value) for key, value in above.items()}}
+
+
+def uses_experts(recipe: Settings) -> bool:
+    """Whether distillation by `recipe` reads expert trajectories: to teach, or for the features that herding goes by."""
+    return bool(recipe["teacher"].get("kind") == "experts" or recipe["parametrisation"].get("init") == "herding")
+
+
+def last_epoch(recipe: Settings) -> int:
+    """The last epoch of an expert's trajectory that distillation by `recipe` reads; 0 where it reads none."""
+    teacher = recipe["teacher"]
+    return int(teacher["start_max"] + teacher["length"]) if teacher.get("kind") == "experts" and recipe["iterations"] else 0
+
+
+def uses_network(recipe: Settings) -> bool:
+    """Whether distillation by `recipe` runs the network at all: to match something, or for the features that herding goes by."""
+    return bool(recipe["objectives"] or recipe["parametrisation"].get("init") == "herding")
+
+
+def protocol(name: str, changes: Settings, flip: bool = True) -> dict[str, Any]:
+    """The evaluation protocol `name` with `changes` to its numbers. `flip` as in `recipe`."""
+    settings = {"name": name, **_file("protocols.yaml")[name], **changes}
+    return settings | {"augment": strategy(settings["augment"], flip)}
+
+
+def strategy(augment: str, flip: bool) -> str:
+    """ "dsa" and "idc" as the operations that they stand for on a dataset; any other strategy as it is written."""
+    if augment not in STRATEGIES:
+        return augment
+    mirrored, plain = STRATEGIES[augment]
+    return mirrored if flip else plain

@@ -1,0 +1,127 @@
+"""esp_core/study/schema.yaml at work: what is wrong with a section, one line a mistake, and the defaults filled in."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+# JSON Schema takes 5.0 for an integer and YAML has .nan: neither may reach a spec.
+_CHECKER = Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda _, value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+    }
+)
+_Validator = extend(Draft202012Validator, type_checker=_CHECKER)
+
+_WANTED = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "exclusiveMinimum": "more than {}",
+    "exclusiveMaximum": "less than {}",
+    "minItems": "at least {} entry",
+    "minProperties": "at least {} entry",
+    "uniqueItems": "each entry once",
+}
+
+
+@cache
+def whole() -> dict[str, Any]:
+    """The schema of a study."""
+    return dict(yaml.safe_load(Path(__file__).with_name("schema.yaml").read_text(encoding="utf-8")))
+
+
+def part(*names: str) -> dict[str, Any]:
+    """The definition under `$defs` that `names` lead to; empty where there is none."""
+    found = whole()["$defs"]
+    for name in names:
+        found = found.get(name, {})
+    return dict(found)
+
+
+def mistakes(value: Any, *names: str, at: str = "") -> list[str]:
+    """One line for everything in `value` that the definition `names`, or the whole schema, does not allow; `at` is its key."""
+    errors = sorted(_validator(names).iter_errors(value), key=lambda e: [str(key) for key in e.absolute_path])
+    return [line for error in errors for line in _lines(error, path(at, *error.absolute_path))]
+
+
+def filled(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """`value` with the defaults of the definition `names`, or of the whole schema, on this level."""
+    properties = (part(*names) if names else whole())["properties"]
+    return {key: entry["default"] for key, entry in properties.items() if "default" in entry} | dict(value)
+
+
+def path(at: str, *keys: str | int) -> str:
+    """A key as the messages name it: experts.lr, datasets.digits.ipc[1]."""
+    for key in keys:
+        at = f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}" if at else key
+    return at
+
+
+def allowed(name: Any, names: Iterable[Any]) -> str:
+    """The end of a message about the wrong `name`: the nearest of the right ones, and all of them."""
+    options = [str(option) for option in names]
+    near = difflib.get_close_matches(str(name), options, 1)
+    return (f"; did you mean {near[0]}?" if near else ";") + f" allowed: {', '.join(options) or 'nothing'}"
+
+
+@cache
+def _validator(names: tuple[str, ...]) -> Any:
+    return _Validator({"$defs": whole()["$defs"], "$ref": "#/$defs/" + "/".join(names)} if names else whole())
+
+
+def _lines(error: ValidationError, key: str) -> Iterator[str]:
+    value, limit, schema = error.instance, error.validator_value, error.schema
+    assert isinstance(schema, Mapping)
+    if error.validator == "additionalProperties":
+        known = [*schema.get("properties", {}), *(p.strip("^$").replace("[a-z_]+", "<group>") for p in schema.get("patternProperties", {}))]
+        for name in value:
+            if name not in schema.get("properties", {}) and not any(re.search(p, name) for p in schema.get("patternProperties", {})):
+                yield f"{path(key, name)}: unknown key{allowed(name, known)}"
+    elif error.validator == "required":
+        name = error.message.split("'")[1]
+        yield f"{path(key, name)}: missing; give {schema.get('properties', {}).get(name, {}).get('description', name)}"
+    elif error.validator == "type":
+        wanted = [limit] if isinstance(limit, str) else list(limit)
+        yield f"{key}: {_shown(value)} is not {' or '.join(_WANTED[name] for name in wanted)}{_advice(value, wanted)}"
+    elif error.validator == "enum":
+        yield f"{key}: {_shown(value)} is unknown{allowed(value, limit)}"
+    elif error.validator == "pattern":
+        yield f"{key}: {_shown(value)} is not allowed; allowed: {schema.get('allowed', limit)}"
+    else:
+        yield f"{key}: {_shown(value)} is not allowed; allowed: {_BOUNDS[str(error.validator)].format(limit)}"
+
+
+def _shown(value: Any) -> str:
+    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _advice(value: Any, wanted: list[str]) -> str:
+    if wanted == ["string"] and isinstance(value, int | float):
+        return "; put it in quotes"
+    if isinstance(value, str) and {"number", "integer"} & set(wanted):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        plain = str(int(number)) if number.is_integer() else f"{number:.15f}".rstrip("0")
+        return f"; YAML 1.1 reads {value} as text, write {plain}"
+    return ""

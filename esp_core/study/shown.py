@@ -1,0 +1,96 @@
+"""The figures that a study asks for, by the paper's numbers. Light, since the Snakefile loads it.
+
+Figures 3 to 6 and 9 are grids of synthetic images, Figure 7 is memory against synthetic steps and against IPC, Figure 8 accuracy
+against the synthetic batch. The grids of the study's datasets come by themselves, the others where the config names them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from esp_core.study import schema
+from esp_core.study.methods import FULL
+
+if TYPE_CHECKING:
+    from esp_core.study.config import Study
+
+GRIDS = {"svhn": 3, "cifar10": 4, "cifar100": 5, "tinyimagenet": 6}  # the paper's grids, one a dataset
+MEMORY, BATCHES, LOSSES = 7, 8, 9
+
+Cell = tuple[str, int, str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`cells`, (dataset, IPC, method), are the condensed sets that it shows; Figure 7 needs none. `steps` and `at` are Figure 7's."""
+
+    name: str
+    number: int | None
+    dataset: str
+    cells: tuple[Cell, ...] = ()
+    ipcs: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    at: int = 1
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it shows images."""
+        return self.number not in (MEMORY, BATCHES)
+
+
+def figures(study: "Study") -> dict[str, Figure]:
+    """The figures of `study` by file name."""
+    return {figure.name: figure for figure in (*_grids(study), *_named(study))}
+
+
+def mistakes(study: "Study") -> Iterator[str]:
+    """What is wrong with the section `figures` of a study."""
+    for number, settings in study.config.get("figures", {}).items():
+        key = f"figures.{number}"
+        if settings["dataset"] not in study.datasets:
+            yield f"{key}.dataset: {settings['dataset']} is not in the study{schema.allowed(settings['dataset'], study.datasets)}"
+            continue
+        ipcs = study.datasets[settings["dataset"]]["ipc"]
+        if int(number) != MEMORY:
+            wrong = [ipc for ipc in settings.get("ipc", []) if ipc not in ipcs]
+            yield from (f"{key}.ipc: {ipc} is no cell of {settings['dataset']}{schema.allowed(ipc, ipcs)}" for ipc in wrong)
+        methods = [name for name in study.methods if name != FULL]
+        unknown = [name for name in settings.get("methods", []) if name not in methods]
+        yield from (f"{key}.methods: {name} is not in the study{schema.allowed(name, methods)}" for name in unknown)
+        yield from (f"{key}.{name}: missing; give it" for name in _wanted(int(number)) if name not in settings)
+        own = study.distill_network(settings["dataset"])["name"]
+        if int(number) == BATCHES and own not in study.networks:
+            yield f"{key}: accuracies are those of the distillation's network, {own}; add it to networks"
+
+
+def _wanted(number: int) -> tuple[str, ...]:
+    return {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), LOSSES: ("methods",)}.get(number, ())
+
+
+def _grids(study: "Study") -> Iterator[Figure]:
+    """One for each dataset of the first table, without the ablations of the fourth."""
+    named = study.config.get("figures", {}).items()
+    asked: dict[str, tuple[int | None, Mapping[str, Any]]] = {s["dataset"]: (int(n), s) for n, s in named if int(n) in GRIDS.values()}
+    rows = study.tables[min(study.tables)].rows()
+    cells = tuple(dict.fromkeys(row[:3] for row in rows if row[2] != FULL))
+    for dataset in dict.fromkeys(cell[0] for cell in cells):
+        number, settings = asked.get(dataset, (GRIDS.get(dataset), {}))
+        name = f"figure{number}" if number else f"grid-{dataset}"
+        methods, ipcs = settings.get("methods", study.methods), settings.get("ipc", study.datasets[dataset]["ipc"])
+        yield Figure(name, number, dataset, tuple(cell for cell in cells if cell[0] == dataset and cell[1] in ipcs and cell[2] in methods))
+
+
+def _named(study: "Study") -> Iterator[Figure]:
+    for key, settings in study.config.get("figures", {}).items():
+        number, dataset = int(key), settings["dataset"]
+        if number in GRIDS.values():
+            continue
+        ipcs, methods = tuple(settings.get("ipc", study.datasets[dataset]["ipc"])), tuple(settings.get("methods", ()))
+        cells = () if number == MEMORY else tuple((dataset, ipc, method) for method in methods for ipc in ipcs)
+        yield Figure(f"figure{number}", number, dataset, cells, ipcs, methods, *_axes(settings))
+
+
+def _axes(settings: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    ipcs = settings.get("ipc") or [1]
+    return tuple(settings.get("steps", ())), settings.get("at", ipcs[len(ipcs) // 2])

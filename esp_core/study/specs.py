@@ -1,0 +1,304 @@
+"""The spec and the code digest of every job of a study: the two strings by which Snakemake knows whether to run it again.
+
+A spec is a JSON object that holds all that a job depends on, beside its input files and its code.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from esp_core.datasets import catalogue
+from esp_core.datasets.identity import identity
+from esp_core.runtime.errors import UserError
+from esp_core.study import asking, methods, schema
+from esp_core.study.config import Study
+from esp_core.study.layouts import METHOD_TITLES, NETWORK_TITLES
+from esp_core.study.methods import FULL
+from esp_core.study.provenance import module_file, source_digest
+
+Spec = dict[str, Any]
+NOT_OF_THE_PROTOCOL = ("protocol", "seeds", "precision", "compile", "full", "networks")  # keys of `evaluation`
+
+
+def _common(study: Study, dataset: str) -> Spec:
+    return {"study_seed": study.config["seed"], "dataset": dataset}
+
+
+def _split(study: Study, dataset: str) -> Spec:
+    """`_common`, and which images count as training and test images."""
+    fraction = study.datasets[dataset].get("validation")
+    return _common(study, dataset) | ({} if fraction is None else {"validation": fraction})
+
+
+def _download(study: Study, dataset: str) -> Spec:
+    settings = study.datasets[dataset]
+    return {"dataset": dataset, "kind": settings["kind"], "mirror": settings["mirror"]}
+
+
+def _prepare(study: Study, dataset: str) -> Spec:
+    settings = study.datasets[dataset]
+    job = {"kind": settings["kind"], "options": settings["options"]}
+    if settings["normalisation"] == "published":
+        entry = catalogue.ENTRIES[settings["kind"]]
+        job["normalisation"] = {"mean": list(entry.mean), "std": list(entry.std)}
+    if own := identity(settings["kind"], settings["options"]):
+        job["own"] = own
+    return _common(study, dataset) | job
+
+
+def _trial(study: Study, dataset: str) -> Spec:
+    """The networks and sets of `dataset`, each once, and what a network needs in order to teach."""
+    cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in study.condensed() if name == dataset]
+    needs = ["features", "classifier"] if any(methods.uses_network(recipe) for _, recipe in cells) else []
+    kinds = {kind for _, recipe in cells for kind in recipe["objectives"]}
+    needs += sorted({need for kind in kinds for need in schema.part("objectives", kind).get("needs", ())})
+    tested = [study.network(dataset, network) for name, *_, network in study.rows() if name == dataset]
+    teaching = [{"network": study.distill_network(dataset), "needs": needs}] if needs else []
+    return _split(study, dataset) | {
+        "networks": _each_once([*teaching, *({"network": network, "needs": []} for network in tested)]),
+        "sets": _each_once([{"ipc": ipc, "parametrisation": recipe["parametrisation"]} for ipc, recipe in cells]),
+    }
+
+
+def _each_once(values: list[Spec]) -> list[Spec]:
+    return [value for i, value in enumerate(values) if value not in values[:i]]
+
+
+def _trajectories(study: Study, dataset: str) -> Spec:
+    settings = study.experts(dataset)
+    return _split(study, dataset) | {
+        "network": study.distill_network(dataset),
+        "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep")},
+        "keep": settings["keep"],
+        "device": study.config["device"],
+    }
+
+
+def _experts(study: Study, dataset: str, shard: str) -> Spec:
+    settings = study.experts(dataset)
+    first = int(shard) * settings["shard"]
+    return _trajectories(study, dataset) | {"first": first, "count": min(settings["shard"], settings["count"] - first)}
+
+
+def _manifest(study: Study, dataset: str) -> Spec:
+    settings = study.experts(dataset)
+    return _trajectories(study, dataset) | {"total": settings["count"], "shard": settings["shard"]}
+
+
+def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
+    experts = {"total": study.experts(dataset)["count"]} if study.uses_experts(dataset, int(ipc), method) else None
+    return _split(study, dataset) | {
+        "ipc": int(ipc),
+        "method": method,
+        "network": study.distill_network(dataset),
+        "recipe": study.recipe(dataset, int(ipc), method),
+        "experts": experts,
+        "device": study.config["device"],
+    }
+
+
+def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -> Spec:
+    settings = study.evaluation(dataset)
+    own = settings["networks"].get(network, {})
+    changes = {key: value for key, value in {**settings, **own}.items() if key not in NOT_OF_THE_PROTOCOL}
+    if method == FULL:
+        changes |= {**settings["full"], **own.get("full", {})}
+    return _split(study, dataset) | {
+        "ipc": int(ipc),
+        "method": method,
+        "network": study.network(dataset, network),
+        "protocol": methods.protocol(settings["protocol"], changes, study.flip(dataset)),
+        "seeds": settings["seeds"],
+        "precision": settings["precision"],
+        "compile": settings["compile"],
+        "device": study.config["device"],
+    }
+
+
+def _tables(study: Study, table: str) -> Spec:
+    shown = study.tables[int(table)]
+    return {
+        "table": int(table),
+        "study": study.name,
+        "cells": [list(cell) for cell in shown.cells],
+        "methods": list(shown.methods),
+        "measured": list(shown.measured),
+        "networks": list(shown.networks),
+        "seeds": schema.filled(study.config["evaluation"], "evaluation")["seeds"],
+        "titles": _titles(study, shown.methods),
+        "scope": study.config["scope"],
+    }
+
+
+def _claims(study: Study) -> Spec:
+    asked: Spec = {
+        "claims": list(asking.claims()),
+        "cells": [list(cell) for cell in study.cells],
+        "networks": [name for name in study.networks if name in NETWORK_TITLES],
+        "own": {dataset: study.distill_network(dataset)["name"] for dataset in study.datasets},
+    }
+    needed = {key for question in asking.questions(**asked) for key in question.keys()}
+    rows = [row for row in study.rows() if (row[2], *row[:2], row[3]) in needed]
+    titles = _titles(study, dict.fromkeys(method for _, _, method, _ in rows))
+    return asked | {"study": study.name, "rows": [list(row) for row in rows], "titles": titles}
+
+
+def _settings(study: Study) -> Spec:
+    return {"config": study.config}
+
+
+def _footprint(study: Study, figure: str) -> Spec:
+    asked = study.figures[figure]
+    return _common(study, asked.dataset) | {
+        "network": study.distill_network(asked.dataset),
+        "ipc": list(asked.ipcs),
+        "steps": list(asked.steps),
+        "at": asked.at,
+        "recipes": {
+            method: {str(ipc): study.recipe(asked.dataset, ipc, method) for ipc in sorted({*asked.ipcs, asked.at})}
+            for method in asked.methods
+        },
+        "device": study.config["device"],
+    }
+
+
+def _figures(study: Study, figure: str) -> Spec:
+    asked = study.figures[figure]
+    return {"figure": asked.number, "dataset": asked.dataset, "titles": _titles(study, dict.fromkeys(cell[2] for cell in asked.cells))}
+
+
+def _plots(study: Study, figure: str) -> Spec:
+    asked = study.figures[figure]
+    rows = [
+        {"ipc": ipc, "method": method, "synthetic_batch": study.recipe(dataset, ipc, method)["synthetic_batch"]}
+        for dataset, ipc, method in asked.cells
+    ]
+    own = study.distill_network(asked.dataset)["name"]
+    return {
+        "figure": asked.number,
+        "dataset": asked.dataset,
+        "network": own,
+        "at": asked.at,
+        "rows": rows,
+        "titles": _titles(study, asked.methods),
+    }
+
+
+def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
+    """What the tables and figures call methods: the study's title, the paper's, or the name itself."""
+    return {name: study.methods[name].get("title", METHOD_TITLES.get(name, name)) for name in names}
+
+
+_MAKERS: dict[str, Callable[..., Spec]] = {
+    "download": _download,
+    "prepare": _prepare,
+    "trial": _trial,
+    "experts": _experts,
+    "manifest": _manifest,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "tables": _tables,
+    "claims": _claims,
+    "settings": _settings,
+    "footprint": _footprint,
+    "figures": _figures,
+    "plots": _plots,
+}
+# What tells the jobs of a stage apart.
+ARGUMENTS = {stage: tuple(inspect.signature(maker).parameters)[1:] for stage, maker in _MAKERS.items()}
+
+
+def spec(study: Study, stage: str, *arguments: str) -> Spec:
+    """The spec of the job that `stage` and `arguments` name, as in a line of `study.jobs()`. Raises UserError where they name none."""
+    if stage not in _MAKERS:
+        raise UserError(f"{stage}: unknown stage{schema.allowed(stage, _MAKERS)}")
+    if len(arguments) != len(ARGUMENTS[stage]):
+        raise UserError(f"{stage}: takes {' '.join(ARGUMENTS[stage])}, got {' '.join(arguments) or 'nothing'}")
+    given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
+    for name, value in given.items():
+        if value not in (known := _known(study, stage, name, given)):
+            raise UserError(f"{stage}: {name} {value} is unknown{schema.allowed(value, known)}")
+    return _MAKERS[stage](study, **given)
+
+
+def _known(study: Study, stage: str, name: str, given: Mapping[str, str]) -> list[str]:
+    if name == "ipc":
+        whole = given["method"] == FULL and "network" in given
+        return ["0"] if whole else [str(ipc) for dataset, ipc in study.cells if dataset == given["dataset"]]
+    if name == "shard":
+        return [str(shard) for shard in study.shards(given["dataset"])]
+    if name == "figure":
+        return [key for key, figure in study.figures.items() if figure.is_grid == (stage == "figures")]
+    if name == "method":
+        return [method for method in study.methods if method != FULL or "network" in given]
+    known = {"dataset": study.datasets, "network": study.networks, "table": study.tables}
+    return [str(value) for value in known[name]]
+
+
+def code(study: Study, stage: str, *arguments: str) -> str:
+    """The digest of the code that the job runs."""
+    return _digest(tuple(_modules(study, stage, *arguments)))
+
+
+@cache
+def _digest(modules: tuple[str, ...]) -> str:
+    return source_digest(*modules)
+
+
+def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
+    """The stage's module and those that it looks up by name."""
+    given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
+    yield f"esp_core.stages.{'experts' if stage == 'manifest' else stage}"
+    if stage == "prepare":
+        yield f"esp_core.datasets.{study.datasets[given['dataset']]['kind']}"
+    elif stage == "trial":
+        yield from _trial_modules(study, given["dataset"])
+    elif stage == "experts":
+        yield from _network_modules(study.distill_network(given["dataset"])["name"])
+    elif stage == "manifest":
+        yield "esp_core.trajectories.manifest"
+    elif stage == "distill":
+        recipe = study.recipe(given["dataset"], int(given["ipc"]), given["method"])
+        yield from _network_modules(study.distill_network(given["dataset"])["name"])
+        yield f"esp_core.parametrisations.{recipe['parametrisation']['kind']}"
+        if recipe["objectives"]:
+            yield f"esp_core.teachers.{recipe['teacher']['kind']}"
+        yield from (f"esp_core.objectives.{kind}" for kind in recipe["objectives"])
+    elif stage == "evaluate":
+        yield from _network_modules(given["network"])
+        if given["method"] != FULL:
+            yield from _parametrisation_modules(study, [(given["dataset"], int(given["ipc"]), given["method"])])
+    elif stage == "figures":
+        yield from _parametrisation_modules(study, study.figures[given["figure"]].cells)
+    elif stage == "footprint":
+        yield from _footprint_modules(study, given["figure"])
+
+
+def _trial_modules(study: Study, dataset: str) -> Iterator[str]:
+    """The modules of a dataset's networks and parametrisations."""
+    names = {row[3] for row in study.rows() if row[0] == dataset} | {study.distill_network(dataset)["name"]}
+    yield from (module for name in sorted(names) for module in _network_modules(name))
+    yield from _parametrisation_modules(study, [cell for cell in study.condensed() if cell[0] == dataset])
+
+
+def _parametrisation_modules(study: Study, cells: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+    """The modules that decode condensed sets."""
+    recipes = (study.recipe(*cell) for cell in cells)
+    yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+
+
+def _footprint_modules(study: Study, figure: str) -> Iterator[str]:
+    """The modules that a step of its methods runs."""
+    asked = study.figures[figure]
+    recipes = [study.recipe(asked.dataset, asked.at, method) for method in asked.methods]
+    yield from _network_modules(study.distill_network(asked.dataset)["name"])
+    yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+    yield from sorted({f"esp_core.objectives.{kind}" for recipe in recipes for kind in recipe["objectives"]})
+
+
+def _network_modules(name: str) -> Iterator[str]:
+    """The module of a network; none for one of an installed package, which is a dependency like torch."""
+    module = name.partition(":")[0] if ":" in name else f"esp_core.networks.{name}"
+    if ":" not in name or module_file(module):
+        yield module

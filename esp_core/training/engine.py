@@ -1,0 +1,182 @@
+"""How a network is trained fast on the device at hand, experts and evaluations alike: precision, memory format, compilation.
+
+What is chosen is a function of the network, the work and the kind of device, never of a shard or of what an interrupted job has left to
+do, so that the same job gives the same numbers. `python -m benchmarks.evaluation` measures what the rules below rest on.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from esp_core.runtime.devices import has_fast_bfloat16
+from esp_core.runtime.errors import UserError
+from esp_core.training.compiling import COMPILE, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
+from esp_core.training.tiles import tile_convolutions
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+TRAINING = 3  # forward passes that a forward and a backward pass take
+FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
+CUDA_IS_FASTER = 20  # times a core, roughly, so that compiling pays for so much more work; not measured
+FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
+TEST_BATCH = 500  # images of a forward pass without gradients
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job asks of the engine. `trained`: images by size of batch, all epochs counted; `tested`: images of test passes."""
+
+    trained: Mapping[int, int]
+    tested: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained, and why not otherwise.
+
+    `compiled`: sizes of batches; `tests`: whether the test pass is compiled; `tiled`: small maps side by side, see `tiles`.
+    """
+
+    precision: str = "float32"
+    compiled: tuple[int, ...] = ()
+    tests: bool = False
+    channels_last: bool = False
+    tiled: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def record(self) -> dict[str, object]:
+        """What a shard or a row says about it."""
+        return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last, "tiled": self.tiled}
+
+
+def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_: str = "auto", *, section: str = "experts") -> Plan:
+    """The plan for training `network` on images such as `image` (1, C, H, W).
+
+    Raises UserError, naming a key of `section`, for an unknown precision or wish to compile, and where it cannot be met.
+    """
+    device = image.device
+    for key, value, known in (("precision", precision, PRECISIONS), ("compile", compile_, COMPILE)):
+        if value not in known:
+            raise UserError(f"{section}.{key}: {value} is unknown; use one of {', '.join(known)}")
+    forward = _operations(network, image)
+    chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, TRAINING * forward * max(work.trained))
+    sizes, tests, reason = _compiled(network, device, work, forward, compile_, section)
+    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster; compiled code is as fast either way.
+    last = device.type == "cuda" or (device.type == "cpu" and not _has(network, nn.GroupNorm))
+    notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
+    tiled = device.type == "cpu" and chosen == "bfloat16" and last and not sizes and not tests
+    return Plan(chosen, sizes, tests, last, tiled, tuple(notes))
+
+
+def _operations(network: nn.Module, image: Tensor) -> int:
+    """Floating-point operations of a forward pass of one image; the network stays as it is, its mode and statistics too."""
+    training = network.training
+    with torch.no_grad():
+        found = operations(lambda: network.eval()(image))
+    network.train(training)
+    return found
+
+
+def _precision(network: nn.Module, device: torch.device, step: float) -> tuple[str, str]:
+    """What `auto` stands for, for steps of `step` operations, and why."""
+    if not has_fast_bfloat16(device):
+        return "float32", "this device has no instructions for bfloat16 products"
+    if device.type == "cpu" and step < FINE:
+        return "float32", f"a step of {step:.2g} operations is too small to be faster in bfloat16"
+    if device.type == "cpu" and any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()):
+        return "float32", "convolutions in groups are slow in bfloat16 on a processor"
+    return "bfloat16", "this device has instructions for bfloat16 products"
+
+
+def _compiled(
+    network: nn.Module, device: torch.device, work: Work, forward: int, compile_: str, section: str
+) -> tuple[tuple[int, ...], bool, str]:
+    """The sizes of batches that are compiled, whether the test pass is, and the reason why nothing is."""
+    if compile_ == "never":
+        return (), False, "as asked"
+    missing = missing_compiler(device)
+    if compile_ == "always":
+        if missing:
+            raise UserError(f"{section}.compile: always, but {missing}; use auto")
+        return tuple(work.trained), work.tested > 0, ""
+    if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
+        return (), False, "a network with batch norm is as fast without on a processor"
+    least = WORTH_COMPILING * (CUDA_IS_FASTER if device.type == "cuda" else 1)
+    sizes = tuple(size for size, images in work.trained.items() if TRAINING * forward * images >= least)
+    tests = forward * work.tested >= FORWARD * least
+    if not sizes and not tests:
+        return (), False, f"{TRAINING * forward * sum(work.trained.values()):.2g} floating-point operations are too few to pay for it"
+    return ((), False, missing) if missing else (sizes, tests, "")
+
+
+class Engine:
+    """`network` on its device as `plan` says: images (n, C, H, W) to logits (n, classes), float32, with gradients as usual.
+
+    Networks of one architecture take turns in it (`load`), since it is compiled once. Compilation comes first, on images of zeros like
+    `image` (1, C, H, W), so that no draw and no clock of a training depends on it; code that cannot be compiled stays eager.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, image: Tensor):
+        self.network, self.plan, self.device = network, plan, image.device
+        if plan.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if plan.tiled:
+            tile_convolutions(network)
+        if plan.compiled or plan.tests:
+            compile_in_own_threads()
+            # A shape compiled for itself: one odd batch would make all sizes symbols, and the code slow.
+            torch.compiler.reset()  # which else goes eager without a word at the eighth network of a process
+            self._fast = torch.compile(self._logits, dynamic=False)
+            self._compile(image)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        wanted = len(images) in self.plan.compiled if self.network.training else self.plan.tests and len(images) == TEST_BATCH
+        return self._fast(images) if wanted else self._logits(images)
+
+    def load(self, network: nn.Module) -> None:
+        """Take over the weights and statistics of another network of the same architecture."""
+        self.network.load_state_dict(network.state_dict())
+
+    def _logits(self, images: Tensor) -> Tensor:
+        if self.plan.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+    def _compile(self, image: Tensor) -> None:
+        kept, training = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}, self.network.training
+        start = time.monotonic()
+        try:
+            for size in self.plan.compiled:
+                self.network.train()
+                self(image.new_zeros(size, *image.shape[1:])).sum().backward()
+            if self.plan.tests:
+                self.network.eval()
+                with torch.no_grad():
+                    self(image.new_zeros(TEST_BATCH, *image.shape[1:]))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler fails in many ways, and eager code is always there
+            line = str(error).strip().partition("\n")[0]
+            print(f"not compiled, {type(error).__name__}: {line}", file=sys.stderr, flush=True)
+            self.plan = replace(self.plan, compiled=(), tests=False)
+        else:
+            print(f"compiled in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        self.network.load_state_dict(kept)
+        self.network.train(training)
+        self.network.zero_grad()
+
+
+def make_deterministic(device: torch.device) -> None:
+    """The same sums at every run: on CUDA, cuDNN's convolutions that have an order."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def _has(network: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in network.modules())
