@@ -1,99 +1,122 @@
-"""Evaluation: five seeds side by side in stacked networks against one after another, per network.
+"""Evaluation: training as `evaluation.precision` and `compile` choose by themselves beside plain eager float32, per network.
 
-    python -m benchmarks.evaluation [--networks convnet3 resnet10 densenet121] [--ipc 1 10] [--epochs 3] [--seeds 5] [--repeats 3]
+    python -m benchmarks.evaluation [--networks convnet3 resnet10] [--images 800] [--epochs 1] [--repeats 3]
 
-Networks are trained by the protocol `dsa` on images of noise, IPC a class, both ways in turns, with the same draws. Seconds are of training
-alone. A network with dropout cannot be stacked; EfficientNetV2-S is one. The last column is the largest difference of two losses of the
-curves: what another order of summation makes of the same arithmetic.
+Networks are trained by the protocol `dsa` on images of noise, both ways in turns with the same draws, one thread by default: augmentation,
+optimiser and the odd last batch (32 of 800 images) included. The engine plans for a whole job, `--seeds` trainings of `--job` epochs each
+and their tests on 10,000 images; compilation, once a job, is a column of its own, and is in the CPU-hours of a job. Those count the
+training of all seeds at the measured rates. On a GPU, seconds are those of the wall.
 """
 
 import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from esp_core import devices, methods, networks, seeds, side_by_side, training
-from esp_core.datasets import Dataset, Split
+from benchmarks.side_by_side import NARROW, noise
+from esp_core import devices, engine, methods, networks, seeds, training
 
-NARROW = {  # settings for a processor, on which the whole networks take minutes
-    "convnet3": {"width": 32},
-    "resnet10": {"width": 8},
-    "densenet121": {"growth": 4, "blocks": [2, 2, 2, 2]},
-}
-Curves = list[list[float]]
+NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
+TESTED = 10_000  # images of CIFAR-10's test set
+WAYS = ("plain float32", "auto")
+
+
+@dataclass
+class Way:
+    """One way of training a network, and what was measured of it."""
+
+    network: nn.Module
+    engine: engine.Engine
+    compilation: float
+    rates: list[float] = field(default_factory=list)  # images a CPU-second
 
 
 def main() -> None:
     """Measure and print one table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=list(NARROW))
-    parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--images", type=int, default=800, help="of the condensed set, ten classes; ESP's at IPC 1 are 800")
     parser.add_argument("--size", type=int, default=32, help="side of an image, pixels")
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=1, help="that are timed, each repeat")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--whole", action="store_true", help="the networks as the paper has them; without it, and on a processor, narrow")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of a job, for the plan and its CPU-hours")
+    parser.add_argument("--job", type=int, default=1000, help="epochs of each training of a job")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--narrow", action="store_true", help="narrow networks: shows in seconds that it runs")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     device = devices.pick(arguments.device)
     devices.reuse_memory()
     machine = devices.describe(device)
     print(f"# {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, Python {platform.python_version()}")
-    print(f"# {'whole' if arguments.whole else 'narrow'} networks, {arguments.seeds} seeds, {arguments.epochs} epochs, batch 256")
-    print(f"# {arguments.classes} classes of 3x{arguments.size}x{arguments.size}; medians (min to max) of n = {arguments.repeats}\n")
-    titles = ("network", "IPC", "one after another, ms a seed and epoch", "side by side", "speed-up", "largest difference of losses")
+    print(
+        f"# {arguments.images} images of 3x{arguments.size}x{arguments.size}, batch 256; medians (min to max) of n = {arguments.repeats};"
+    )
+    print(f"# a job: {arguments.seeds} seeds of {arguments.job} epochs\n")
+    titles = [
+        "network",
+        *(f"{way}, images/CPU-s" for way in WAYS),
+        "times",
+        "auto is",
+        "compilation, s",
+        "CPU-hours of a job, plain and auto",
+    ]
     print(f"| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
     for name in arguments.networks:
-        for ipc in arguments.ipc:
-            print(row(arguments, name, ipc, device), flush=True)
+        print(row(arguments, name, device), flush=True)
 
 
-def row(arguments: argparse.Namespace, name: str, ipc: int, device: torch.device) -> str:
-    """One network and IPC, both ways in turns."""
-    images = noise(ipc, arguments.classes, arguments.size, device)
-    settings = training.protocol(methods.protocol("dsa", {"epochs": arguments.epochs}, flip=True))
-    own = {} if arguments.whole else NARROW.get(name, {})
-    ways: dict[str, Callable[[list[nn.Module], list[torch.Generator]], Curves]] = {
-        "single": lambda nets, draws: [training.train(n, images, settings, g) for n, g in zip(nets, draws, strict=True)],
-        "stacked": lambda nets, draws: side_by_side.train(nets, images, settings, draws),
-    }
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    curves: dict[str, Curves] = {}
+def row(arguments: argparse.Namespace, name: str, device: torch.device) -> str:
+    """One network, both ways in turns."""
+    images = noise(arguments.images // 10, 10, arguments.size, device)
+    ways = [made(arguments, name, images, way) for way in WAYS]
     for repeat in range(arguments.repeats + 1):
-        for way, train in ways.items():
-            nets = [networks.build(name, 3, arguments.size, arguments.classes, seed=s, **own).to(device) for s in range(arguments.seeds)]
-            draws = [seeds.generator("benchmark", s) for s in range(arguments.seeds)]
-            devices.synchronise(device)
-            start = time.perf_counter()
-            curves[way] = train(nets, draws)
-            devices.synchronise(device)
+        for way in ways:
+            settings = training.protocol(methods.protocol("dsa", {"epochs": arguments.epochs if repeat else 1}))
+            seconds = timed(way, images, settings, seeds.generator("benchmark", repeat), device)
             if repeat:  # the first warms up
-                times[way].append(1000 * (time.perf_counter() - start) / arguments.seeds / arguments.epochs)
-    ratio = statistics.median(times["single"]) / statistics.median(times["stacked"])
-    cells = [f"{statistics.median(own):.1f} ({min(own):.1f} to {max(own):.1f})" for own in times.values()]
-    return f"| {name} | {ipc} | {' | '.join(cells)} | {ratio:.2f} | {max(differences(curves)):.1e} |"
+                way.rates.append(arguments.images * arguments.epochs / seconds)
+    medians = [statistics.median(way.rates) for way in ways]
+    hours = [
+        (arguments.seeds * arguments.job * arguments.images / rate + way.compilation) / 3600
+        for rate, way in zip(medians, ways, strict=True)
+    ]
+    auto = ways[1]
+    plan = auto.engine.plan
+    words = [plan.precision, f"compiled {' '.join(map(str, plan.compiled))}" if plan.compiled else "eager"]
+    words += ["channels_last"] * plan.channels_last + ["tiled"] * plan.tiled
+    cells = [f"{median:.1f} ({min(way.rates):.1f} to {max(way.rates):.1f})" for median, way in zip(medians, ways, strict=True)]
+    cells += [f"{medians[1] / medians[0]:.2f}", ", ".join(words), f"{auto.compilation:.0f}", f"{hours[0]:.2f}, {hours[1]:.2f}"]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def differences(curves: dict[str, Curves]) -> Iterator[float]:
-    """Between the losses of the two ways, epoch by epoch and seed by seed."""
-    for one, other in zip(curves["single"], curves["stacked"], strict=True):
-        yield from (abs(a - b) for a, b in zip(one, other, strict=True))
+def made(arguments: argparse.Namespace, name: str, images: training.Images, way: str) -> Way:
+    """A network and its engine, compiled where the plan for a whole job says so."""
+    own: dict[str, Any] = NARROW.get(name, {}) if arguments.narrow else {}
+    network = networks.build(name, 3, arguments.size, 10, seed=0, **own).to(images.labels.device)
+    whole = training.protocol(methods.protocol("dsa", {"epochs": arguments.job}))
+    trained = {size: arguments.seeds * n for size, n in training.sizes(len(images), whole).items()}
+    work = engine.Work(trained, arguments.seeds * TESTED)
+    plan = engine.plan(network, images.sample(), work, "auto") if way == "auto" else engine.Plan()
+    start = time.perf_counter()
+    ready = engine.Engine(network, plan, images.sample())
+    return Way(network, ready, time.perf_counter() - start if plan.compiled or plan.tests else 0.0)
 
 
-def noise(ipc: int, classes: int, size: int, device: torch.device) -> training.Images:
-    """A condensed set of noise, `ipc` images a class."""
-    generator = seeds.generator("noise", ipc)
-    labels = torch.arange(classes).repeat_interleave(ipc).to(device)
-    split = Split(torch.rand((len(labels), 3, size, size), generator=generator).to(device), labels)
-    middle = torch.full((3,), 0.5, device=device)
-    data: Any = Dataset("noise", split, split, tuple(map(str, range(classes))), middle, middle / 2, "benchmark")
-    return training.Images(split.images, split.labels, data)
+def timed(way: Way, images: training.Images, settings: training.Protocol, generator: torch.Generator, device: torch.device) -> float:
+    """CPU-seconds of a training, on a GPU its seconds."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    devices.synchronise(device)
+    start = clock()
+    training.train(way.network, images, settings, generator, way.engine)
+    devices.synchronise(device)
+    return clock() - start
 
 
 if __name__ == "__main__":

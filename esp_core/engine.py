@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from esp_core.compiling import COMPILE, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
 from esp_core.devices import has_fast_bfloat16
 from esp_core.errors import UserError
+from esp_core.tiles import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 TRAINING = 3  # forward passes that a forward and a backward pass take
 FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
+CUDA_IS_FASTER = 20  # times a core, roughly, so that compiling pays for so much more work; not measured
 FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
 TEST_BATCH = 500  # images of a forward pass without gradients
 
@@ -33,17 +35,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained, and why not otherwise. `compiled`: sizes of batches; `tests`: whether the test pass is compiled."""
+    """How a network is trained, and why not otherwise.
+
+    `compiled`: sizes of batches; `tests`: whether the test pass is compiled; `tiled`: small maps side by side, see `tiles`.
+    """
 
     precision: str = "float32"
     compiled: tuple[int, ...] = ()
     tests: bool = False
     channels_last: bool = False
+    tiled: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def record(self) -> dict[str, object]:
         """What a shard or a row says about it."""
-        return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last}
+        return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last, "tiled": self.tiled}
 
 
 def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_: str = "auto", *, section: str = "experts") -> Plan:
@@ -58,11 +64,11 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
     forward = _operations(network, image)
     chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, TRAINING * forward * max(work.trained))
     sizes, tests, reason = _compiled(network, device, work, forward, compile_, section)
-    compiled = bool(sizes or tests)
-    # On a CPU group norm in torch's own code is slow in channels_last, everything else is faster.
-    last = device.type == "cuda" or compiled or (device.type == "cpu" and not _has(network, nn.GroupNorm))
+    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster; compiled code is as fast either way.
+    last = device.type == "cuda" or (device.type == "cpu" and not _has(network, nn.GroupNorm))
     notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
-    return Plan(chosen, sizes, tests, last, tuple(notes))
+    tiled = device.type == "cpu" and chosen == "bfloat16" and last and not sizes and not tests
+    return Plan(chosen, sizes, tests, last, tiled, tuple(notes))
 
 
 def _operations(network: nn.Module, image: Tensor) -> int:
@@ -98,8 +104,9 @@ def _compiled(
         return tuple(work.trained), work.tested > 0, ""
     if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
         return (), False, "a network with batch norm is as fast without on a processor"
-    sizes = tuple(size for size, images in work.trained.items() if TRAINING * forward * images >= WORTH_COMPILING)
-    tests = forward * work.tested >= FORWARD * WORTH_COMPILING
+    least = WORTH_COMPILING * (CUDA_IS_FASTER if device.type == "cuda" else 1)
+    sizes = tuple(size for size, images in work.trained.items() if TRAINING * forward * images >= least)
+    tests = forward * work.tested >= FORWARD * least
     if not sizes and not tests:
         return (), False, f"{TRAINING * forward * sum(work.trained.values()):.2g} floating-point operations are too few to pay for it"
     return ((), False, missing) if missing else (sizes, tests, "")
@@ -116,6 +123,8 @@ class Engine:
         self.network, self.plan, self.device = network, plan, image.device
         if plan.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if plan.tiled:
+            tile_convolutions(network)
         if plan.compiled or plan.tests:
             compile_in_own_threads()
             # A shape compiled for itself: one odd batch would make all sizes symbols, and the code slow.

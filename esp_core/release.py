@@ -3,8 +3,9 @@
     python -m esp_core.release make config/demo.yaml [--results results] [--only digits/1/esp …] [--out released]
     python -m esp_core.release test released/demo/digits-ipc-1-esp.safetensors [--network convnet3] [--seeds 5]
 
-`make` takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. `test` trains networks on a set by its card's protocol, on the card's dataset, and
-prints their accuracy beside the card's. A card is the YAML file beside the set; README.md in the folder lists all.
+`make` takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. `test` trains networks on
+a set by its card's protocol, on the card's dataset, and prints their accuracy beside the card's. A card is the YAML file beside the set;
+README.md in the folder lists all.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from esp_core.study import Study, load
 
 Card = dict[str, Any]
 LIMIT = 10_000_000  # bytes of a set
+MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
 HEAD = """# Released sets
 
 Written by `python -m esp_core.release make`. A set is loaded in one line,
@@ -121,8 +123,7 @@ def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> P
         "seed": made["spec"]["study_seed"],
         "made": {
             "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
-            **{key: made[key] for key in ("device", "torch", "seconds", "peak_memory_bytes", "code")},
-            **{key: made[key] for key in ("precision", "compiled", "learned", "saturated") if key in made},
+            **{key: made[key] for key in MADE if key in made},
         },
         "tests": tests,
     }

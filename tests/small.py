@@ -64,6 +64,12 @@ class Experts:
         return self.weights[expert, index]
 
 
+def dropping(channels, size, classes):
+    """A network that draws in its forward pass and keeps running statistics: `small:dropping`."""
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(channels), torch.nn.Flatten(), torch.nn.Dropout(0.5))
+    return network.append(torch.nn.Linear(channels * size * size, classes))
+
+
 def recipe(method):
     if method == "dm":
         own = {"parametrisation": {"kind": "pixels", "init": "random"}, "teacher": {"kind": "random"}, "optimiser": SGD}

@@ -172,6 +172,26 @@ def test_table_2_has_a_row_a_dataset_and_method_and_a_column_an_ipc_and_network(
     assert "Numbers that the paper quotes may come from networks of other sizes" in markdown
 
 
+@pytest.mark.parametrize(
+    ("cell", "method", "network", "said"),
+    [
+        (("cifar10", 1), "idc", "resnet10", "a ResNet-10 of widths 32 to 256, 1,228,970 parameters, for 64 to 512 and 4,903,242."),
+        (("cifar10", 50), "idc", "densenet121", "a DenseNet of growth 12, 1,000,618 parameters, for 32 and 6,956,298."),
+        (("cifar10", 10), "idc", "convnet3", ""),
+        (("svhn", 10), "idc", "resnet10", ""),
+        (("cifar10", 10), "dsa", "resnet10", "a ResNet-10 of widths"),  # the paper's rows stand there whatever the study has
+        (("digits", 1), "idc", "resnet10", ""),
+    ],
+)
+@pytest.mark.parametrize("measured", [True, False])
+def test_table_2_says_where_a_quoted_number_is_of_a_smaller_network(tmp_path, cell, method, network, said, measured):
+    if measured:
+        put(tmp_path, *cell, method, [40.0, 41.0], network=network)
+    _, markdown, tex = make(tmp_path, spec([cell], [method], table=2, networks=[network], measured=[method] * measured))
+    line = "IDC's code tests CIFAR on smaller networks than ours and the paper's: "
+    assert (line in markdown) == (line in tex) == bool(said) and (line + said in markdown or not said)
+
+
 def test_table_3_stands_on_efficientnet_and_warns_of_the_quoted_full_data(tmp_path):
     put(tmp_path, "cifar10", 1, "esp", [30.0, 31.0], network="efficientnetv2s")
     _, markdown, _ = make(tmp_path, spec([("cifar10", 1)], ["esp"], table=3, networks=["efficientnetv2s"]))

@@ -15,6 +15,10 @@ Values = tuple[Any, ...]
 Title = Callable[[str, Any], str]  # ("method", "esp") -> "ESP (ours)"
 _BUDGET = "budget"
 SATURATED = 0.25  # as in saturation.py
+IDC_NETWORKS = {  # of its models/resnet.py and densenet_cifar.py
+    "resnet10": "a ResNet-10 of widths 32 to 256, 1,228,970 parameters, for 64 to 512 and 4,903,242",
+    "densenet121": "a DenseNet of growth 12, 1,000,618 parameters, for 32 and 6,956,298",
+}
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
@@ -65,6 +69,7 @@ def budget_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str]) ->
 def notes(frame: pd.DataFrame, runs: pd.DataFrame, layout: Layout) -> list[str]:
     """Sentences that say how the table's numbers came about."""
     remarks = [layout.remark] if layout.remark and frame.published_mean.notna().any() else []
+    remarks += _smaller_networks(frame)
     if runs.empty:
         return ["Nothing in this table was measured; in parentheses are the paper's numbers.", *remarks]
     printed = frame.published_mean.notna()
@@ -147,6 +152,13 @@ def _saturated(runs: pd.DataFrame) -> list[str]:
     worst = runs.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
     sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]
     return [f"Saturated, with this share of the pixels at an end of their range by too high a rate: {'; '.join(sets)}."] * bool(sets)
+
+
+def _smaller_networks(frame: pd.DataFrame) -> list[str]:
+    """What IDC's code tests CIFAR on, where its numbers are quoted for other networks."""
+    quoted = frame[frame.method.eq("idc") & frame.dataset.str.startswith("cifar") & frame.published_mean.notna()]
+    found = [text for name, text in IDC_NETWORKS.items() if name in set(quoted.network)]
+    return [f"IDC's code tests CIFAR on smaller networks than ours and the paper's: {'; '.join(found)}."] * bool(found)
 
 
 def _protocols(runs: pd.DataFrame) -> str:

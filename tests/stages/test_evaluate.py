@@ -1,13 +1,15 @@
-"""Five seeds give five rows, the same again when run again, and the learning curve goes with each."""
+"""Five seeds give five rows, the same again when run again or resumed, in either precision, and the learning curve goes with each."""
 
 import csv
 
 import pytest
+import torch
 from small import NETWORK, dataset
 
-from esp_core import datasets, evaluate, parametrisations, training
+from esp_core import datasets, evaluate, parametrisations, specs, training
 from esp_core.condensed import save_condensed
 from esp_core.errors import UserError
+from esp_core.study import Study
 
 SPEC = {
     "study_seed": 0,
@@ -32,6 +34,11 @@ SPEC = {
 }
 
 
+NETWORKS = [  # group norm, batch norm, and dropout with stochastic depth
+    NETWORK,
+    {"name": "resnet10", "width": 4},
+    {"name": "efficientnetv2s", "width": 0.1, "depth": 0.1},
+]
 TIMING = {"seconds", "peak_memory_bytes"}
 
 
@@ -104,7 +111,66 @@ def test_an_interrupted_evaluation_goes_on_with_the_next_seed(trained, tmp_path)
         assert untimed(csv.DictReader(one)) == untimed(csv.DictReader(other))
 
 
-@pytest.mark.parametrize("change", [{"study_seed": 1}, {"network": {**NETWORK, "width": 8}}])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("network", NETWORKS, ids=[network["name"] for network in NETWORKS])
+def test_a_row_is_the_same_whichever_seeds_were_trained_before_it(tmp_path, network, precision):
+    spec = {**SPEC, "network": network, "precision": precision, "seeds": 3}
+    whole = evaluate.run(spec, tmp_path / "data.h5", None)
+    torch.manual_seed(99)
+    exam = evaluate._Exam(spec, tmp_path / "data.h5", None, "")
+    assert untimed(exam.sit([2])) == untimed([whole[2]])
+    assert len({row["curve"] for row in whole}) == 3
+
+
+def test_a_row_of_compiled_code_does_not_depend_on_the_draws_before_it(tmp_path, monkeypatch):
+    """Compiling draws, too; `aot_eager` is the whole path but for the C++."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: torch._dynamo.optimize("aot_eager", dynamic=dynamic)(function))
+    spec = {**SPEC, "network": {"name": "small:dropping"}, "compile": "always", "seeds": 2}
+    whole = evaluate.run(spec, tmp_path / "data.h5", None)
+    assert {row["compiled"] for row in whole} == {"10 6"}
+    torch.manual_seed(99)
+    exam = evaluate._Exam(spec, tmp_path / "data.h5", None, "")
+    assert untimed(exam.sit([1])) == untimed([whole[1]])
+    eager = evaluate.run({**spec, "compile": "never"}, tmp_path / "data.h5", None)
+    assert {row["compiled"] for row in eager} == {"no"} and eager[0]["spec"] != whole[0]["spec"]
+
+
+def test_the_precision_is_in_the_row_and_moves_the_losses_a_little(tmp_path, rows):
+    low = evaluate.run({**SPEC, "precision": "bfloat16"}, tmp_path / "data.h5", None)
+    assert {row["precision"] for row in rows[0]} == {"float32"} and {row["precision"] for row in low} == {"bfloat16"}
+    pairs = [
+        (float(a.split(":")[1]), float(b.split(":")[1])) for a, b in zip(low[0]["curve"].split(), rows[0][0]["curve"].split(), strict=True)
+    ]
+    assert all(a == pytest.approx(b, rel=0.02) for a, b in pairs) and any(a != b for a, b in pairs)
+    assert {row["protocol"] for row in low} == {row["protocol"] for row in rows[0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precision": "half"}, "evaluation.precision: half is unknown; use one of auto, float32, bfloat16"),
+        ({"compile": True}, "evaluation.compile: True is unknown; use one of auto, always, never"),
+    ],
+)
+def test_an_unknown_wish_is_one_line(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        evaluate.run({**SPEC, **change}, tmp_path / "data.h5", None)
+
+
+def test_a_study_asks_for_precision_and_compilation_beside_the_protocol():
+    def spec(**evaluation):
+        study = {"study": "small", "datasets": {"digits": {"ipc": [1]}}, "methods": {"random": {}}, "evaluation": evaluation}
+        return specs.spec(Study(study), "evaluate", "digits", "1", "random", "convnet3")
+
+    plain, asked = spec(), spec(precision="float32", compile="never")
+    assert (plain["precision"], plain["compile"]) == ("auto", "auto")
+    assert asked == {**plain, "precision": "float32", "compile": "never"}
+    assert not {"precision", "compile"} & plain["protocol"].keys()
+    with pytest.raises(UserError, match=r"evaluation\.precision: .*bfloat16"):
+        spec(precision="float16")
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"study_seed": 1}, {"network": {**NETWORK, "width": 8}}])
 def test_rows_of_another_job_are_not_taken_up(trained, tmp_path, change):
     part = tmp_path / "part"
     evaluate.run({**SPEC, "seeds": 2}, tmp_path / "data.h5", None, part=part)
