@@ -274,7 +274,7 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
 
 def test_what_the_snakefile_loads_brings_no_heavy_package():
     heavy = "torch numpy pandas h5py scipy matplotlib kornia"
-    code = f"import sys, esp_core.study.specs, esp_core.study.config; print(*set('{heavy}'.split()) & set(sys.modules))"
+    code = f"import sys, esp_core.study.gpu, esp_core.study.specs, esp_core.study.config; print(*set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
