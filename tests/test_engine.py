@@ -73,7 +73,7 @@ def traced(monkeypatch):
 def test_large_work_is_compiled_and_small_is_not(capable):
     capable()
     large = engine.plan(convnet(), IMAGE, CIFAR10, "auto")
-    assert large == Plan("float32", compiled=(256,))
+    assert large == Plan("float32", compiled=(256,), channels_last=True)
     small_one = engine.plan(convnet(8), IMAGE, Work({256: 2000}), "auto")
     assert small_one == Plan("float32")
     assert any(note.startswith("not compiled: ") and "too few" in note for note in small_one.notes)
@@ -84,9 +84,9 @@ def test_an_odd_batch_and_the_test_pass_are_compiled_where_they_come_often_enoug
     capable()
     seeds = 5  # of 1000 epochs on 800 images, tested on 10,000
     work = Work({256: seeds * 1000 * 768, 32: seeds * 1000 * 32}, seeds * 10_000)
-    assert engine.plan(convnet(), IMAGE, work, "auto") == Plan("float32", (256, 32), True)
+    assert engine.plan(convnet(), IMAGE, work, "auto") == Plan("float32", (256, 32), True, True)
     fewer = engine.plan(convnet(), IMAGE, Work({256: 100 * 768, 32: 100 * 32}, 10_000), "auto")
-    assert fewer == Plan("float32", (256,))
+    assert fewer == Plan("float32", (256,), False, True)
     tests = engine.plan(convnet(), IMAGE, Work({10: 5 * 1000 * 10}, seeds * 10_000), "auto")
     assert tests == Plan("float32", (), True)
 
@@ -102,7 +102,7 @@ def test_without_a_compiler_the_log_says_so(capable):
 
 def test_bfloat16_is_chosen_where_the_processor_has_it_and_is_faster_with_it(capable):
     capable(bfloat16=True)
-    assert engine.plan(convnet(), IMAGE, CIFAR10, "auto") == Plan("bfloat16", (256,))
+    assert engine.plan(convnet(), IMAGE, CIFAR10, "auto") == Plan("bfloat16", (256,), channels_last=True)
     assert engine.plan(convnet(), IMAGE, CIFAR10, "float32").precision == "float32"
     tiny, image = small("convnet3")
     assert engine.plan(tiny, image, Work({10: 10**6}), "auto").precision == "float32"  # a step of too little work

@@ -22,6 +22,7 @@ TRAINING = 3  # forward passes that a forward and a backward pass take
 FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
 CUDA_IS_FASTER = 20  # times a core, roughly, so that compiling pays for so much more work; not measured
 FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
+ODD = 0.1  # of the work that is worth compiling: an odd batch beside a compiled one, whose channels_last is slow in torch's own code
 TEST_BATCH = 500  # images of a forward pass without gradients
 
 
@@ -64,8 +65,8 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
     forward = _operations(network, image)
     chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, TRAINING * forward * max(work.trained))
     sizes, tests, reason = _compiled(network, device, work, forward, compile_, section)
-    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster; compiled code is as fast either way.
-    last = device.type == "cuda" or (device.type == "cpu" and not _has(network, nn.GroupNorm))
+    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster.
+    last = device.type == "cuda" or bool(sizes) or (device.type == "cpu" and not _has(network, nn.GroupNorm))
     notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
     tiled = device.type == "cpu" and chosen == "bfloat16" and last and not sizes and not tests
     return Plan(chosen, sizes, tests, last, tiled, tuple(notes))
@@ -105,10 +106,12 @@ def _compiled(
     if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
         return (), False, "a network with batch norm is as fast without on a processor"
     least = WORTH_COMPILING * (CUDA_IS_FASTER if device.type == "cuda" else 1)
-    sizes = tuple(size for size, images in work.trained.items() if TRAINING * forward * images >= least)
+    amounts = {size: TRAINING * forward * images for size, images in work.trained.items()}
+    bar = least * (ODD if max(amounts.values()) >= least else 1)
+    sizes = tuple(size for size, amount in amounts.items() if amount >= bar)
     tests = forward * work.tested >= FORWARD * least
     if not sizes and not tests:
-        return (), False, f"{TRAINING * forward * sum(work.trained.values()):.2g} floating-point operations are too few to pay for it"
+        return (), False, f"{sum(amounts.values()):.2g} floating-point operations are too few to pay for it"
     return ((), False, missing) if missing else (sizes, tests, "")
 
 

@@ -1,7 +1,7 @@
 """3x3 convolutions of small maps with several images side by side, a column of zeros between them: the same sums, in wider rows.
 
 A processor's bfloat16 kernels take the columns of a row together and idle on maps of few. So ResNet-10 at 32x32, whose last stages have 8
-and 4 columns, trains 1.3 times as many images a second on one with AMX (`benchmarks/evaluation.py`).
+and 4 columns, trains 1.3 times as many images a second on one with AMX (docs/benchmarks.md).
 """
 
 import math
