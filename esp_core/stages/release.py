@@ -44,12 +44,7 @@ python -m esp_core release test released/{example}
 
 The card beside a set, a YAML file of the same name, holds the recipe, the experts, the seeds, the protocol of every test, and where and
 when it was made. Accuracies are percent of the test images, mean ± standard deviation over n trainings with different seeds. The rows
-behind them, one a training, lie below `evaluated` of each folder; the study's tables are made from them by
-
-```sh
-python -m esp_core tables --spec "$(python -m esp_core study config/cifar10.yaml tables 1)" --results released/cifar10 \
-  --published esp_core/reporting/published.csv --out table1.csv
-```
+behind them, one a training, lie below `evaluated` of each folder.
 """
 
 
