@@ -5,11 +5,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.basedir).parent))
-# A job's `python` is the one that runs Snakemake, also where nobody activated its environment. Not by
-# shell.prefix, which would come after a rule's conda environment.
-FOLDERS = [str(Path(sys.executable).parent), *os.get_exec_path()]
-os.environ.update(PATH=os.pathsep.join(FOLDERS))
+ROOT = Path(workflow.basedir).parent
+sys.path.insert(0, str(ROOT))
+# A job's `python` is the one that runs Snakemake, also where nobody activated its environment, and finds the package
+# from any working directory. Not by shell.prefix, which would come after a rule's conda environment.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+)
 
 from esp_core.datasets.catalogue import is_official
 from esp_core.runtime.errors import UserError
@@ -44,9 +47,7 @@ RULES = {
     "figures": "draw_grid",
 }
 # The paper's numbers, a part of the package.
-PUBLISHED = os.path.relpath(
-    Path(workflow.basedir).parent / "esp_core/reporting/published.csv"
-)
+PUBLISHED = os.path.relpath(ROOT / "esp_core/reporting/published.csv")
 PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
