@@ -90,7 +90,7 @@ def _tests(study: Study, own: Path, dataset: str, ipc: int, method: str) -> dict
             "std": round(float(frame.accuracy.std()), 4),
             "n": len(frame),
             **{key: frame[key].iloc[0] for key in ("device", "torch", "precision") if key in frame},
-            "hours": round(float(frame.seconds.sum()) / 3600, 2),
+            "hours": round(frame.seconds.astype(float).sum() / 3600, 2),
             "spec": spec(study, "evaluate", dataset, str(ipc), method, row[3]),
         }
     return found

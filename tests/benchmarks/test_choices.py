@@ -35,7 +35,7 @@ def test_what_is_missing_is_measured_and_the_differences_are_paired(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("esp_core.stages.prepare", "--spec", spec, "--out", data)
+    run("esp_core", "prepare", "--spec", spec, "--out", data)
     options = (config, "--against", "dm", "--out", out)
     run("benchmarks.choices", *options, "--seeds", 1)
     first = out.read_text()

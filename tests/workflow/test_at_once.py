@@ -30,6 +30,7 @@ while met < 3 and time.monotonic() < end:
 out.write_text(f"{met} {os.environ['OMP_NUM_THREADS']}")
 if met < 3:
     (here / str(os.getpid())).unlink()
+main = lambda: None
 """
 SETS = [f"results/tiny/distilled/digits/ipc-{ipc}/dm.safetensors" for ipc in (1, 2, 3)]
 
@@ -144,7 +145,7 @@ def meeting(study):
     config = repository.config
     config["datasets"]["digits"]["ipc"] = [1, 2, 3]
     repository.save({**config, "methods": {"dm": config["methods"]["dm"]}})
-    (repository.folder / "esp_core" / "distill.py").write_text(MEETING)
+    (repository.folder / "esp_core" / "stages" / "distill.py").write_text(MEETING)
     return repository
 
 

@@ -52,7 +52,7 @@ def test_every_rule_has_the_same_shape(file, name, body):
     directives = re.findall(r"^    (\w+):", body, flags=re.MULTILINE)
     assert [d for d in directives if d not in ("input", "priority", "wildcard_constraints")] == list(SHAPE)
     assert {"spec", "code"} <= set(re.findall(r"^        (\w+)=\w+_of\(", body, flags=re.MULTILINE))
-    assert '"python -m esp_core.' in body and "> {log:q} 2>&1" in body
+    assert '"python -m esp_core ' in body and "> {log:q} 2>&1" in body
     assert ("gpu=gpus" in body) == ("threads: cores" in body) == (name in ON_A_DEVICE)
 
 
