@@ -1,7 +1,7 @@
 """One choice at a time: every method of a study distilled and evaluated once a seed, paired with one of them.
 
-    snakemake all_experts --configfile config/choices.yaml
-    python -m benchmarks.choices config/choices.yaml --against esp_dm --out docs/choices.csv
+    snakemake all_experts --configfile docs/choices/digits.yaml
+    python -m benchmarks.choices docs/choices/digits.yaml --against esp_dm --out docs/choices/digits.csv
 
 A seed decides the first codes, real batches, augmentations, segments and the evaluation's network, the same for every method,
 so that differences are paired; data and experts are the study's. Interrupted, the same command goes on; `--table` only prints.

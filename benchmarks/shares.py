@@ -1,7 +1,7 @@
 """How much each objective of a method moves the stored numbers: norms of its own gradient, at the start and after some outer steps.
 
-    snakemake all_experts --configfile config/choices.yaml
-    python -m benchmarks.shares config/choices.yaml [--methods esp logits] [--steps 0 100] [--seeds 5]
+    snakemake all_experts --configfile docs/choices/digits.yaml
+    python -m benchmarks.shares docs/choices/digits.yaml [--methods esp logits] [--steps 0 100] [--seeds 5]
 
 An outer step goes along the sum of the objectives' gradients. Each gradient is taken with the other objectives left out, at the same
 stored numbers, real images, augmentation, segment and inner weights: the method's own after so many of its steps. "weight for equal" is

@@ -12,7 +12,14 @@ from esp_core.study import config
 from esp_core.study.configfile import read, refuse_nested
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "esp_core").rglob("*.yaml"), *(ROOT / "workflow").rglob("*.yaml")])
+OURS = sorted(
+    [
+        *(ROOT / "config").glob("*.yaml"),
+        *(ROOT / "docs").rglob("*.yaml"),
+        *(ROOT / "esp_core").rglob("*.yaml"),
+        *(ROOT / "workflow").rglob("*.yaml"),
+    ]
+)
 TWICE = """study: dup
 seed: 0
 methods: {random: {}, herding: {}}

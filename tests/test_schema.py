@@ -232,9 +232,9 @@ def test_the_studies_in_the_manual_are_right():
     assert study.recipe("cifar10", 1, "dm_latent")["optimiser"] == {"kind": "adam", "lr_codes": 0.1, "lr_decoders": 0.01, "decay": "linear"}
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
-def test_the_studies_that_come_with_the_project_are_right(name):
-    assert load(ROOT / "config" / name).rows()
+@pytest.mark.parametrize("path", [*(ROOT / "config").glob("*.yaml"), *(ROOT / "docs").rglob("*.yaml")], ids=lambda path: path.stem)
+def test_the_studies_that_come_with_the_project_are_right(path):
+    assert load(path).rows()
 
 
 def places(config, at=()):
