@@ -1,0 +1,38 @@
+"""What the documents say is there, and the numbers in them are those that the rows give."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from esp_core.stages import tables
+from esp_core.study.config import load
+from esp_core.study.specs import spec
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".snakemake", "results"} & set(path.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_the_published_tables_are_made_of_the_released_rows(number, tmp_path):
+    """`make measured`, without writing; the README repeats Table 1 as it is."""
+    rows, out = ROOT / "released" / "cifar10", tmp_path / f"table{number}.csv"
+    job = json.loads(json.dumps(spec(load(ROOT / "config" / "cifar10.yaml"), "tables", str(number))))
+    tables.run(job, rows, ROOT / "esp_core" / "reporting" / "published.csv", out)
+    printed = out.with_suffix(".md").read_text(encoding="utf-8")
+    accuracies = printed[printed.index("| Method") :].partition("\n\n")[0]
+    pages = ["docs/measured.md", *(["README.md"] if number == 1 else [])]
+    assert all(accuracies in (ROOT / page).read_text(encoding="utf-8") for page in pages)
+
+
+def test_make_measured_says_what_this_test_runs():
+    commands = subprocess.run(["make", "--dry-run", "measured"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "for table in 1 4" in commands and "released/cifar10" in commands and "> docs/measured.md" in commands
