@@ -40,21 +40,21 @@ def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = ""
     from esp_core.runtime.seedrows import SeedRows
 
     devices.reuse_memory()
-    trial = _Trial(spec, data_path, condensed_path, code)
-    kept = SeedRows(part, trial.identity) if part else None
+    job = _Evaluation(spec, data_path, condensed_path, code)
+    kept = SeedRows(part, job.identity) if part else None
     rows = dict(kept.rows) if kept else {}
     label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
     progress = Progress(label, spec["seeds"], done=len(rows), unit="seeds", every=0)
     for seed in range(spec["seeds"]):
         if seed not in rows:
-            rows[seed] = row = trial.train_and_test(seed)
+            rows[seed] = row = job.train_and_test(seed)
             if kept:
                 kept.add(row)
             progress.step(f"accuracy {row['accuracy']} %")
     return [{column: rows[seed][column] for column in COLUMNS} for seed in range(spec["seeds"])]
 
 
-class _Trial:
+class _Evaluation:
     """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
 
     def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
