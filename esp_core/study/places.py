@@ -1,0 +1,43 @@
+"""Where the first output of each job lies below the folder of results: the one place that spells it. Light, since the Snakefile loads it."""
+
+from pathlib import PurePosixPath
+
+from esp_core.study.methods import FULL
+
+PATTERNS = {
+    "download": "downloads/{dataset}/files.json",
+    "prepare": "{study}/data/{dataset}.h5",
+    "trial": "{study}/data/{dataset}.trial.json",
+    "experts": "{study}/experts/{dataset}/shard-{shard}.h5",
+    "manifest": "{study}/experts/{dataset}/manifest.json",
+    "distill": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+    "evaluate": "{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
+    "evaluate_full": "{study}/evaluated/{dataset}/full/{network}.csv",
+    "tables": "{study}/tables/table{table}.csv",
+    "claims": "{study}/tables/claims.csv",
+    "settings": "{study}/tables/settings.yaml",
+    "footprint": "{study}/figures/{figure}.csv",
+    "figures": "{study}/figures/{figure}.png",
+    "plots": "{study}/figures/{figure}.png",
+}
+# What tells the jobs of a stage apart, in the order in which `Study.jobs` gives it.
+ARGUMENTS = {
+    "experts": ("dataset", "shard"),
+    "distill": ("dataset", "ipc", "method"),
+    "evaluate": ("dataset", "ipc", "method", "network"),
+    "tables": ("table",),
+    "claims": (),
+    "settings": (),
+    "footprint": ("figure",),
+    "figures": ("figure",),
+    "plots": ("figure",),
+}
+
+
+def output(study: str, stage: str, *job: str) -> PurePosixPath:
+    """The first output of a job of the study called `study`, relative to the folder of results."""
+    given = dict(zip(ARGUMENTS.get(stage, ("dataset",)), map(str, job), strict=True))
+    if "shard" in given:
+        given["shard"] = given["shard"].zfill(3)
+    pattern = PATTERNS["evaluate_full" if given.get("method") == FULL else stage]
+    return PurePosixPath(pattern.format(study=study, **given))

@@ -1,0 +1,24 @@
+"""Result paths are spelled once, and are those that the design fixes."""
+
+import pytest
+
+from esp_core.study.places import output
+
+
+@pytest.mark.parametrize(
+    ("job", "path"),
+    [
+        (("download", "cifar10"), "downloads/cifar10/files.json"),
+        (("prepare", "cifar10"), "s/data/cifar10.h5"),
+        (("experts", "cifar10", "7"), "s/experts/cifar10/shard-007.h5"),
+        (("manifest", "cifar10"), "s/experts/cifar10/manifest.json"),
+        (("distill", "cifar10", "1", "esp"), "s/distilled/cifar10/ipc-1/esp.safetensors"),
+        (("evaluate", "cifar10", "10", "esp", "resnet10"), "s/evaluated/cifar10/ipc-10/esp/resnet10.csv"),
+        (("evaluate", "cifar10", "0", "full", "convnet3"), "s/evaluated/cifar10/full/convnet3.csv"),
+        (("tables", "1"), "s/tables/table1.csv"),
+        (("claims",), "s/tables/claims.csv"),
+        (("plots", "figure7"), "s/figures/figure7.png"),
+    ],
+)
+def test_where_a_job_leaves_its_first_output(job: tuple[str, ...], path: str) -> None:
+    assert str(output("s", *job)) == path
