@@ -28,7 +28,6 @@ from esp_core.study.places import output
 from esp_core.study.specs import spec
 
 Card = dict[str, Any]
-LIMIT = 10_000_000  # bytes of a set
 MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
 HEAD = """Written by `python -m esp_core release make`. A set is loaded in one line,
 
@@ -47,29 +46,57 @@ when it was made. Accuracies are percent of the test images, mean ± standard de
 behind them, one a training, lie below `evaluated` of each folder."""
 
 
-def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[Path]:
-    """Put the distilled and tested sets of `study` into `out`; the copies. Raises UserError where one asked for is not there."""
+def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
+    """Put the distilled and tested sets of `study` into `out`; their names. Raises UserError where one asked for is not there."""
     cells = {"/".join(map(str, cell)): cell for cell in study.condensed()}
     if unknown := sorted(set(only or ()) - cells.keys()):
         raise UserError(f"--only: {', '.join(unknown)} is no set of the study {study.name}; name DATASET/IPC/METHOD")
-    copies = []
+    released = []
     for name in only or cells:
-        cell = tuple(map(str, cells[name]))
-        source = results / output(study.name, "distill", *cell)
+        source = results / output(study.name, "distill", *map(str, cells[name]))
         jobs = [("evaluate", *map(str, row)) for row in study.rows() if row[:3] == cells[name]]
-        tested = [job for job in jobs if (results / output(study.name, *job)).is_file()]
-        if not source.is_file() or not tested:
-            if only:
-                raise UserError(f"{source}: not distilled or not tested yet; run the study first, or leave it out of --only")
-        elif (size := source.stat().st_size) > LIMIT:
-            print(f"{source}: left out, its {size:,} bytes are more than {LIMIT:,}")
-        else:
-            tests = {job[-1]: _test(results / output(study.name, *job)) | {"spec": spec(study, *job)} for job in tested}
-            copies.append(_copy(study, source, out / study.name / f"{cell[0]}-ipc-{cell[1]}-{cell[2]}.safetensors", tests))
-            for job in tested:
-                files.write(out / output(study.name, *job), (results / output(study.name, *job)).read_bytes())
+        tested = {job: results / output(study.name, *job) for job in jobs if (results / output(study.name, *job)).is_file()}
+        if source.is_file() and tested:
+            _publish(study, source, out / study.name / "{}-ipc-{}-{}.safetensors".format(*cells[name]), tested)
+            for job, path in tested.items():
+                files.write(out / output(study.name, *job), path.read_bytes())
+            released.append(name)
+        elif only:
+            raise UserError(f"{source}: not distilled or not tested yet; run the study first, or leave it out of --only")
     files.write(out / "README.md", _index(out))
-    return copies
+    return released
+
+
+def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, ...], Path]) -> None:
+    """The set, its picture and its card."""
+    from esp_core.distillation.condensed import load_condensed
+    from esp_core.reporting.saving import save
+    from esp_core.stages import figures
+
+    condensed = load_condensed(source)
+    made, job = condensed.metadata, condensed.metadata["spec"]
+    title = study.methods[job["method"]].get("title", METHOD_TITLES.get(job["method"], job["method"]))
+    date = time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime))
+    card = {
+        "set": target.name,
+        "sha256": sha256(source),
+        "method": {"name": job["method"], "title": title, **job["recipe"]},
+        "dataset": {"name": job["dataset"], "prepare": spec(study, "prepare", job["dataset"])},
+        "ipc": job["ipc"],
+        "images": made["images"],
+        "numbers": {"used": made["budget_used"], "budget": made["budget"]},
+        "network": job["network"],
+        "experts": study.experts(job["dataset"]) if job["experts"] else None,
+        "seed": job["study_seed"],
+        "made": {"date": date, **{key: made[key] for key in MADE if key in made}},
+        "tests": {evaluated[-1]: _test(path) | {"spec": spec(study, *evaluated)} for evaluated, path in tested.items()},
+    }
+    with files.replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+    plain = json.loads(json.dumps(card))  # values that occur twice would become references
+    files.write(target.with_suffix(".yaml"), yaml.safe_dump(plain, sort_keys=False, width=140))
+    save(figures.grid([figures.panel(condensed, job["method"], title)], f"{job['dataset']}: synthetic images"), target.with_suffix(".png"))
+    target.with_suffix(".pdf").unlink()
 
 
 def _test(path: Path) -> Card:
@@ -84,45 +111,6 @@ def _test(path: Path) -> Card:
     }
 
 
-def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> Path:
-    """The set, its picture and its card."""
-    from esp_core.distillation.condensed import load_condensed
-    from esp_core.reporting.saving import save
-    from esp_core.stages import figures
-
-    condensed = load_condensed(source)
-    made, (dataset, ipc, method) = condensed.metadata, (condensed.metadata["spec"][key] for key in ("dataset", "ipc", "method"))
-    title = study.methods[method].get("title", METHOD_TITLES.get(method, method))
-    card = {
-        "set": target.name,
-        "sha256": sha256(source),
-        "method": {"name": method, "title": title, **made["spec"]["recipe"]},
-        "dataset": {"name": dataset, "prepare": spec(study, "prepare", dataset)},
-        "ipc": ipc,
-        "images": made["images"],
-        "numbers": {"used": made["budget_used"], "budget": made["budget"]},
-        "network": made["spec"]["network"],
-        "experts": study.experts(dataset) if made["spec"]["experts"] else None,
-        "seed": made["spec"]["study_seed"],
-        "made": {
-            "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
-            **{key: made[key] for key in MADE if key in made},
-        },
-        "tests": tests,
-    }
-    with files.replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-    files.write(target.with_suffix(".yaml"), _yaml(card))
-    save(figures.grid([figures.panel(condensed, method, title)], f"{dataset}: synthetic images"), target.with_suffix(".png"))
-    target.with_suffix(".pdf").unlink()
-    return target
-
-
-def _yaml(card: Card) -> str:
-    """YAML without the references that it makes of values which occur twice."""
-    return str(yaml.safe_dump(json.loads(json.dumps(card)), sort_keys=False, width=140))
-
-
 def _index(out: Path) -> str:
     """README.md: all cards below `out`, a table a study."""
     cards = {path.relative_to(out): read_card(path) for path in sorted(out.glob("*/*.yaml"))}
@@ -131,7 +119,7 @@ def _index(out: Path) -> str:
     parts: list[rendering.Part] = [HEAD.format(example=next(iter(cards)).with_suffix(".safetensors").as_posix())]
     for study in dict.fromkeys(path.parent for path in cards):
         own = sorted((card["ipc"], path.as_posix(), card) for path, card in cards.items() if path.parent == study)
-        table = pd.DataFrame([_line(Path(path), card) for _, path, card in own]).fillna("").set_index("set")
+        table = pd.DataFrame([_line(Path(path), card) for _, path, card in own]).fillna("").set_index(["set", "dataset", "IPC", "method"])
         parts += [f"## {study}", table[[*table.columns.drop("made"), "made"]]]
     return rendering.markdown("Released sets", parts)
 
@@ -216,7 +204,6 @@ def main() -> None:
         stage.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     if args.stage == "make":
-        copies = make(load(args.config), args.results, args.out, args.only)
-        print(f"{args.out}: {len(copies)} sets")
+        print(f"{args.out}: {len(make(load(args.config), args.results, args.out, args.only))} sets")
     else:
         print(test(args.set, args.network, args.data, args.seeds, args.device, args.results))
