@@ -35,7 +35,7 @@ def real_statistics(
     """
     passes = passes or real_passes(objectives)
     sums: dict[str, Tensor] = {}
-    size = micro_batch or max(1, len(images))
+    size = even(max(1, len(images)), micro_batch)
     for part, names in zip(images.split(size), labels.split(size), strict=True):
         with torch.no_grad():
             _add(sums, passes.sums(passes.batch(state, part, names)))
@@ -62,7 +62,7 @@ def backward(
     """
     passes = passes or Passes(objectives, also)
     units = torch.arange(synthetic.units) if units is None else units
-    parts = units.split(len(units) if micro_batch is None else max(1, micro_batch // synthetic.images_per_unit))
+    parts = units.split(even(len(units), micro_batch and max(1, micro_batch // synthetic.images_per_unit)))
 
     def batch(part: Tensor) -> Batch:
         return passes.batch(state, synthetic.decode(part), synthetic.labels(part))
@@ -87,6 +87,15 @@ def backward(
     for part in parts:
         send_back(again := batch(part), passes.back(again, cotangents))
     return outcome.detached()
+
+
+def even(count: int, most: int | None) -> int:
+    """Of `count` things at most `most` at a time, all by default: how many, such that all parts are equal where that takes few more.
+
+    Code is compiled for one number of images, and a rest would run without.
+    """
+    fewest = -(-count // (most or max(1, count)))
+    return next((count // parts for parts in range(max(1, fewest), 2 * fewest + 1) if count % parts == 0), most or count)
 
 
 def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Where the first output of each job lies below the folder of results: the one place that spells it. Light, since the Snakefile loads it."""
+"""Where the first output of each job lies below the results folder: the one place that spells it. The Snakefile loads it, so no torch."""
 
 from pathlib import PurePosixPath
 

@@ -1,11 +1,14 @@
 """The walk's gradient against a plain double backward over the whole set, and against finite differences, in float64."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from outer_loss import CHOICES, KINDS, plain, setting, weighted
 
 from esp_core import objectives
-from esp_core.distillation.walk import backward, real_statistics
+from esp_core.distillation.walk import backward, even, real_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +82,12 @@ def test_a_part_of_the_set_is_the_loss_of_that_part():
     backward(terms, synthetic, real_statistics(terms, real, labels, state, None), state, units=units)
     touched = synthetic.tensors["pixels"].grad.abs().sum((1, 2, 3)) > 0
     assert touched.nonzero().squeeze(1).tolist() == units.tolist()
+
+
+def test_parts_are_equal_where_that_takes_at_most_twice_as_many():
+    for count, most in itertools.product(range(1, 50), range(1, 50)):
+        fewest = math.ceil(count / most)
+        sizes = [count // parts for parts in range(fewest, 2 * fewest + 1) if count % parts == 0]
+        assert even(count, most) == max(sizes, default=most) <= max(most, 1)
+    assert even(2560, 1451) == 1280
+    assert even(2560, None) == 2560
