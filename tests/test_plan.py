@@ -349,7 +349,7 @@ def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_c
     assert rows["distill"].wall * 3600 == pytest.approx(40.0)  # three at once: the longest
     assert rows["all"].wall * 3600 == pytest.approx(sum(stages.values()) + 4.0)
     assert rows["experts"].hours * 3600 == pytest.approx(2 * 100 * 2) and rows["distill"].hours * 3600 == pytest.approx(3 * 40)
-    assert (rows["all"].jobs, rows["all"].memory) == (16, 7.0)
+    assert (rows["all"].jobs, rows["all"].memory) == (17, 7.0)
     wide = plan.plan(study, "cpu", plan.Slots(1000, 1000, {}))[0]
     assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-LAZY = "from esp_core.networks.convnet3 import build as whole\n\n\ndef build(channels, size, classes):\n    raise ValueError('no such layer')\n"
+BROKEN = "def build(channels, size, classes):\n    raise ValueError('no such layer')\n"
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def copied(bare, tmp_path):
 
 
 def test_a_network_that_cannot_be_built_fails_once_and_not_in_every_shard(copied):
-    (copied.folder / "mine.py").write_text(LAZY)
+    (copied.folder / "mine.py").write_text(BROKEN)
     copied.save({**copied.config, "distill_network": {"name": "mine:build"}, "experts": {"count": 6, "shard": 1}})
     said = copied.run("--quiet", "host", "reason", "--show-failed-logs", "--cores", "2", check=False)
     logs = copied.folder / "results" / "tiny" / "logs"
