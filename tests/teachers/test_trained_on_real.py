@@ -66,7 +66,7 @@ def test_a_new_network_every_so_many_steps():
     ]
     for step, theta in enumerate(first):
         assert torch.equal(theta, fresh[step // 3]) == (step % 3 == 0), step
-    assert made.teacher.state(0)["loss"] == "ce"
+    assert made.teacher.state(0, dsa.Chain(())).loss == "ce"
 
 
 def test_never_more_images_than_there_are():
