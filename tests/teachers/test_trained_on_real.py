@@ -58,7 +58,7 @@ def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix):
 def test_a_new_network_every_so_many_steps():
     made, first = job(iterations=8), []
     state = made.teacher.state
-    made.teacher.state = lambda step: first.append(state(step)["theta"]) or state(step)
+    made.teacher.state = lambda step, draw: first.append(state(step, draw).theta) or state(step, draw)
     made.run(lambda job, outcome: None)
     fresh = [
         flatten(networks.build(**NETWORK, channels=1, size=SIZE, classes=CLASSES, seed=seeds.derive(*made.names, "network", k)))
