@@ -52,7 +52,7 @@ def test_theta_is_that_of_plain_sgd_on_the_synthetic_images(batch):
         wanted.append((flatten(reference), job.teacher.learner.theta))
 
     thetas, state = [], made.teacher.state
-    made.teacher.state = lambda step: thetas.append(state(step)["theta"].clone()) or state(step)
+    made.teacher.state = lambda step, draw: thetas.append(state(step, draw).theta.clone()) or state(step, draw)
     made.run(each)
     assert len(wanted) == 5
     for ours, theirs in wanted:
