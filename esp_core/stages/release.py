@@ -29,21 +29,7 @@ from esp_core.study.specs import spec
 
 Card = dict[str, Any]
 MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
-HEAD = """Written by `python -m esp_core release make`. A set is loaded in one line,
-
-```python
-data = esp_core.load_condensed("released/{example}")    # data.images, data.labels, data.normalise
-```
-
-and tested again, on a processor or a GPU, by one command:
-
-```sh
-python -m esp_core release test released/{example}
-```
-
-The card beside a set, a YAML file of the same name, holds the recipe, the experts, the seeds, the protocol of every test, and where and
-when it was made. Accuracies are percent of the test images, mean ± standard deviation over n trainings with different seeds. The rows
-behind them, one a training, lie below `evaluated` of each folder."""
+HEAD = "A set's card, the YAML file beside it, says how it was made and tested. Accuracies are percent, mean ± deviation (trainings)."
 
 
 def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
@@ -112,11 +98,13 @@ def _test(path: Path) -> Card:
 
 
 def _index(out: Path) -> str:
-    """README.md: all cards below `out`, a table a study."""
+    """README.md: what it says already above the first table, and all cards below `out`, a table a study."""
     cards = {path.relative_to(out): read_card(path) for path in sorted(out.glob("*/*.yaml"))}
     if not cards:
         raise UserError(f"{out}: no set to release; run the study first")
-    parts: list[rendering.Part] = [HEAD.format(example=next(iter(cards)).with_suffix(".safetensors").as_posix())]
+    readme = out / "README.md"
+    head = readme.read_text("utf-8").partition("\n## ")[0].partition("\n\n")[2].strip() if readme.is_file() else HEAD
+    parts: list[rendering.Part] = [head]
     for study in dict.fromkeys(path.parent for path in cards):
         own = sorted((card["ipc"], path.as_posix(), card) for path, card in cards.items() if path.parent == study)
         table = pd.DataFrame([_line(Path(path), card) for _, path, card in own]).fillna("").set_index(["set", "dataset", "IPC", "method"])
