@@ -126,6 +126,12 @@ def test_the_papers_layout_for_cells_that_the_paper_lacks(tmp_path):
     assert frame.bold.sum() == 2
 
 
+def test_a_study_of_full_data_alone_has_its_table(tmp_path):
+    put(tmp_path, "digits", 0, "full", [99.0, 99.2])
+    _, markdown, _ = make(tmp_path, spec([("digits", 1)], ["full"]))
+    assert entries(markdown) == [["Method", "digits, IPC 0"], ["Full dataset", "99.1 ± 0.1"]]
+
+
 def test_rows_that_only_the_paper_has_are_quoted_in_its_order(tmp_path):
     put(tmp_path, "cifar10", 10, "esp", [70.0, 72.0])
     put(tmp_path, "cifar10", 10, "mine", [71.0, 71.0])

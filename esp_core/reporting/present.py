@@ -35,12 +35,19 @@ def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], 
         layout = replace(layout, columns=(*layout.columns, "network"))
     paired = paired_name(layout)
     texts = [(_paired_entry if one["method"] == paired else _brief if brief else _entry)(one) for one in frame.to_dict("records")]
-    cells = frame.assign(text=texts, place=range(len(frame)))
-    whole, places = cells[cells.method == FULL].drop(columns="ipc"), cells.loc[cells.ipc > 0, list(layout.columns)].drop_duplicates()
-    same = [name for name in layout.columns if name != "ipc"]
-    whole = whole.merge(places, on=same) if same else whole.merge(places, how="cross")
-    cells = pd.concat([cells[cells.ipc > 0], whole]).sort_values("place", kind="stable")
+    cells = frame.assign(text=texts)
+    if (frame.ipc > 0).any():
+        cells = _repeated(cells, list(layout.columns))
     return _sheet(cells, layout, _titles(layout, titles))
+
+
+def _repeated(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """`cells`, with those of full data, at IPC 0, once in each of `columns` that they belong in."""
+    own, whole = cells[cells.ipc > 0], cells[cells.method == FULL].drop(columns="ipc").reset_index()
+    same = [name for name in columns if name != "ipc"]
+    places = own[columns].drop_duplicates()
+    whole = whole.merge(places, on=same) if same else whole.merge(places, how="cross")
+    return pd.concat([own, whole.set_index("index")]).sort_index(kind="stable")
 
 
 def budget_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str]) -> pd.DataFrame | None:
