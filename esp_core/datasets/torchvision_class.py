@@ -5,16 +5,13 @@ What torchvision reads may be pickled (its own CIFAR is); this project's other k
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from esp_core.datasets import pictures
-from esp_core.datasets.arrays import numbered
-from esp_core.datasets.source import Chunk, Labels, Part, Remarks, Request, Source, check_labels
-from esp_core.datasets.splitting import made_test_part, refuse_fraction
+from esp_core.datasets.source import Labels, Part, Request, Source, check_labels, numbered, refuse_fraction, split
 from esp_core.networks import torchvision_import
 from esp_core.runtime.errors import UserError
 
@@ -44,14 +41,21 @@ def read(
     classes = _classes(parts[0], labels[0])
     form = pictures.form_like(_image(parts[0], 0, name), f"{name}[0]", mode, size)
     origin = {"from": f"torchvision.datasets.{name}", "arguments": arguments or {}}
-    check_labels(labels[0], len(classes), name)
-    remarks: Remarks = Counter()
+    check_labels(labels[0], classes, name)
+    notes: list[str] = []
+
+    def part(dataset: Any, labels: Labels, indices: Any) -> Part:
+        images = (form.array(_image(dataset, i, name), f"{name}[{i}]", notes) for i in map(int, indices))
+        where = f"torchvision's {name}"
+        return Part(where, pictures.stacked(images, len(indices), form, where), labels[indices])
+
     if splits:
-        whole = [_part(part, targets, range(len(part)), form, name, remarks) for part, targets in zip(parts, labels, strict=True)]
-        return Source(form.shape, classes, whole[0], whole[1], {**origin, "train": splits[0], "test": splits[1]}, remarks=remarks)
-    *halves, facts = made_test_part(labels[0], test_fraction, request, classes)
-    kept, held = (_part(parts[0], labels[0], some.tolist(), form, name, remarks) for some in halves)
-    return Source(form.shape, classes, kept, held, {**origin, **facts}, remarks=remarks)
+        facts: dict[str, Any] = {"train": splits[0], "test": splits[1]}
+        halves = [part(data, targets, np.arange(len(data))) for data, targets in zip(parts, labels, strict=True)]
+    else:
+        *indices, facts = split(labels[0], test_fraction, request, classes)
+        halves = [part(parts[0], labels[0], some) for some in indices]
+    return Source(classes, halves[0], halves[1], {**origin, **facts}, remarks=Counter(notes))
 
 
 def _class(name: str) -> Any:
@@ -114,13 +118,3 @@ def _image(dataset: Any, index: int, name: str) -> Image.Image:
             f"torchvision's {name}: item {index} is a {type(image).__name__}, not a picture; use the npz or hdf5 kind for arrays"
         )
     return image
-
-
-def _part(dataset: Any, labels: Labels, indices: Sequence[int], form: pictures.Form, name: str, remarks: Remarks) -> Part:
-    def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(indices), pictures.CHUNK):
-            some = indices[start : start + pictures.CHUNK]
-            images = np.stack([form.array(_image(dataset, i, name), f"{name}[{i}]", remarks) for i in some])
-            yield Chunk(images, labels[list(some)])
-
-    return Part(len(indices), chunks(), f"torchvision's {name}")

@@ -1,10 +1,8 @@
 """Getting official files: from a server that breaks off, from mirrors of every form, and what is refused."""
 
 import hashlib
-import io
 import json
 import subprocess
-import tarfile
 import threading
 import time
 import zipfile
@@ -12,11 +10,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from dataset_files import cifar_records, digest, left_in
+from dataset_files import cifar_records, digest, left_in, tar, zipped
 
 from esp_core import datasets
 from esp_core.datasets import fetching, unpacking
-from esp_core.datasets.catalogue import ENTRIES, Archive, Member
+from esp_core.datasets.catalogue import ENTRIES
+from esp_core.datasets.verifying import File
 from esp_core.runtime.errors import UserError
 
 FOLDER = "cifar-100-binary"
@@ -76,30 +75,8 @@ def server(monkeypatch):
     made.http.server_close()
 
 
-def tar(files, mode="w:gz", links=()):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for name, target in links:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, target
-            archive.addfile(info)
-    return buffer.getvalue()
-
-
-def zipped(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def archive_of(name, content):
-    return Archive(name, len(content), hashlib.sha256(content).hexdigest())
+def official(name, content):
+    return File(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture
@@ -107,8 +84,8 @@ def cifar(monkeypatch, server):
     """A CIFAR-100 of 100 images a part, whose official server is `server`; returns its members' bytes and its archive's."""
     files = {f"{name}.bin": cifar_records([[i % 20, i] for i in range(100)], seed)[0] for seed, name in enumerate(("train", "test"))}
     archive = tar({f"{FOLDER}/{name}": content for name, content in files.items()} | {f"{FOLDER}/readme.html": b"hello"})
-    members = tuple(Member(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
-    entry = replace(ENTRIES["cifar100"], url=server.url, archive=archive_of(f"{FOLDER}.tar.gz", archive), members=members)
+    members = tuple(official(*file) for file in files.items())
+    entry = replace(ENTRIES["cifar100"], url=server.url, archive=official(f"{FOLDER}.tar.gz", archive), members=members)
     monkeypatch.setitem(ENTRIES, "cifar100", entry)
     server.files[f"{FOLDER}.tar.gz"] = archive
     return files, archive
@@ -119,7 +96,7 @@ def tiny(monkeypatch, server):
     """A TinyImageNet of text files, whose members have no digests on record."""
     files = {"wnids.txt": b"n1\n", "train/n1/images/a.JPEG": b"picture", "test/images/b.JPEG": b"unlabelled"}
     archive = zipped({f"tiny-imagenet-200/{name}": content for name, content in files.items()})
-    entry = replace(ENTRIES["tinyimagenet"], url=server.url, archive=archive_of("tiny-imagenet-200.zip", archive))
+    entry = replace(ENTRIES["tinyimagenet"], url=server.url, archive=official("tiny-imagenet-200.zip", archive))
     monkeypatch.setitem(ENTRIES, "tinyimagenet", entry)
     server.files["tiny-imagenet-200.zip"] = archive
     return files, archive
@@ -235,7 +212,7 @@ def test_progress_is_shown(cifar, download, capsys):
 )
 def test_a_wrong_archive_from_the_official_server_is_never_opened(cifar, server, download, line_of, tmp_path, monkeypatch, change, said):
     server.files[f"{FOLDER}.tar.gz"] = change(cifar[1])
-    monkeypatch.setattr(unpacking, "_files", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(unpacking, "_untar", lambda *_: pytest.fail("opened"))
     line = line_of(download, "cifar100")
     assert line.startswith(f"{tmp_path / 'downloads' / FOLDER}.tar.gz: {said}") and line.endswith(f"; {REMEDY}")
     assert left_in(tmp_path) == []
@@ -331,7 +308,7 @@ def test_what_is_not_downloaded(download, line_of):
 
 def test_svhn_is_fetched_file_by_file(server, download, monkeypatch, line_of):
     files = {"train_32x32.mat": b"a" * 2000, "test_32x32.mat": b"b" * 1000}
-    members = tuple(Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items())
+    members = tuple(official(*file) for file in files.items())
     monkeypatch.setitem(ENTRIES, "svhn", replace(ENTRIES["svhn"], url=server.url, members=members))
     server.files, server.faults = dict(files), [500]
     listed = download("svhn")
@@ -374,22 +351,18 @@ def test_a_member_that_escapes_its_folder(cifar, download, line_of, tmp_path, pa
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../secret", "train.bin"])
-def test_a_link_in_an_archive(cifar, download, line_of, tmp_path, target):
+def test_a_link_in_an_archive_is_not_unpacked(cifar, download, line_of, tmp_path, target):
     (tmp_path / "mirror").mkdir()
     path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
     path.write_bytes(tar({f"{FOLDER}/train.bin": cifar[0]["train.bin"]}, links=[(f"{FOLDER}/test.bin", target)]))
     line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line == f"{path}: member {FOLDER}/test.bin is a link or a device, which no official archive holds; {REMEDY}"
+    assert line == f"{path}: test.bin: missing; {REMEDY}"
     assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
 
 
 def stored_with_a_wrong_byte(files):
     """A zip whose CRC does not fit."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    data = bytearray(buffer.getvalue())
+    data = bytearray(zipped(files, zipfile.ZIP_STORED))
     data[len(data) // 4] ^= 1
     return bytes(data)
 

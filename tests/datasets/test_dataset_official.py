@@ -192,7 +192,7 @@ def test_without_the_list_of_files(tmp_path, prepare, line_of):
     for name in ("files.json", "none.json"):
         line = line_of(prepare, "cifar10", tmp_path / name)
         assert line == f"{tmp_path / name}: missing or damaged; make it again with python -m esp_core download"
-    (tmp_path / "files.json").write_text(json.dumps({"folder": "gone", "files": []}))
+    (tmp_path / "files.json").write_text(json.dumps({"folder": "gone", "from": "", "verified": "members", "files": []}))
     assert line_of(prepare, "cifar10", tmp_path / "files.json").startswith(f"{tmp_path / 'gone'}: missing; ")
 
 
