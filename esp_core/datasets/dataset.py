@@ -7,11 +7,10 @@ import h5py
 import torch
 from torch import Tensor
 
+from esp_core.datasets import FORMAT
 from esp_core.datasets.splitting import stratified
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import digest
-
-FORMAT = "esp-dataset-1"  # written into every prepared file, and asked for when one is opened
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from esp_core.datasets.splitting import stratified
 from esp_core.runtime.errors import UserError
 
 TEST_FRACTION = 0.2  # of images that come in one piece
@@ -76,6 +74,10 @@ def split(
     labels: Labels, fraction: float | None, request: Request, classes: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Any]]:
     """Indices of training and of test images for data that come in one piece, and the facts that the store keeps about the split."""
+    import torch  # which the official datasets do without
+
+    from esp_core.datasets.splitting import stratified
+
     share = TEST_FRACTION if fraction is None else fraction
     kept, held = stratified(torch.from_numpy(labels), share, request.seed, "split", request.dataset, classes=classes)
     return kept.numpy(), held.numpy(), {"test_fraction": share, "seed": request.seed}

@@ -22,7 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from esp_core.datasets.dataset import FORMAT
+from esp_core.datasets import FORMAT
 from esp_core.datasets.source import Images, Part, Source, check_labels
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
