@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esp_core.datasets import folders
+from esp_core.datasets.official import sha256
 from esp_core.datasets.source import Images, Part, Remarks, Request, Source, check_labels, numbered, refuse_fraction, split
-from esp_core.datasets.verifying import sha256
 from esp_core.runtime.errors import UserError
 
-TRAIN = (("train_images", "train_labels"), ("train/images", "train/labels"), ("x_train", "y_train"), ("images", "labels"))
-TEST = (("test_images", "test_labels"), ("test/images", "test/labels"), ("x_test", "y_test"))
-VALIDATION = tuple(
-    pair
-    for name in ("val", "valid", "validation")
-    for pair in ((f"{name}_images", f"{name}_labels"), (f"{name}/images", f"{name}/labels"), (f"x_{name}", f"y_{name}"))
-)
+
+def _usual(part: str) -> tuple[tuple[str, str], ...]:
+    return (f"{part}_images", f"{part}_labels"), (f"{part}/images", f"{part}/labels"), (f"x_{part}", f"y_{part}")
+
+
+TRAIN = (*_usual("train"), ("images", "labels"))
+TEST = _usual("test")
+VALIDATION = _usual("val") + _usual("valid") + _usual("validation")
 BLOCK = 1_000  # images that become bytes at a time
 COLOURS = (1, 3)
 # What NumPy and h5py raise for files with injuries.
@@ -73,8 +74,7 @@ def read(
         refuse_fraction(test_fraction, request, str(file))
         remarks[f"images of {given[0]} taken as test images, since there are no others"] = len(test.labels) * (given in VALIDATION)
         return Source(names, whole, test, origin, remarks=remarks)
-    *halves, facts = split(whole.labels, test_fraction, request, names)
-    train, test = (Part(whole.where, whole.images[some], whole.labels[some]) for some in halves)
+    train, test, facts = split(whole, test_fraction, request, names)
     return Source(names, train, test, {**origin, **facts}, remarks=remarks)
 
 

@@ -5,8 +5,9 @@ them; that of TinyImageNet is the one that several public projects give for the 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from esp_core.datasets.verifying import File
+from esp_core.datasets.official import File
 
 KINDS = ("digits", "cifar10", "cifar100", "svhn", "tinyimagenet", "imagefolder", "npz", "hdf5", "torchvision_class")
 
@@ -39,7 +40,17 @@ class Entry:
     members: tuple[File, ...] = ()
 
 
-_KRIZHEVSKY = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, University of Toronto, 2009"
+_cifar = partial(
+    Entry,
+    shape=(3, 32, 32),
+    train=50_000,
+    test=10_000,
+    flip=True,
+    homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence="none stated; the authors ask to be cited",
+    citation="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, University of Toronto, 2009",
+    url="https://www.cs.toronto.edu/~kriz",
+)
 
 ENTRIES = {
     "digits": Entry(
@@ -54,21 +65,13 @@ ENTRIES = {
         licence="CC BY 4.0",
         citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
     ),
-    "cifar10": Entry(
+    "cifar10": _cifar(
         title="CIFAR-10",
         classes=10,
-        shape=(3, 32, 32),
-        train=50_000,
-        test=10_000,
         images_per_class=5_000,
-        flip=True,
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated; the authors ask to be cited",
-        citation=_KRIZHEVSKY,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         folder="cifar-10-batches-bin",
-        url="https://www.cs.toronto.edu/~kriz",
         archive=File("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
         members=(
             File("data_batch_1.bin", 30_730_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
@@ -79,21 +82,13 @@ ENTRIES = {
             File("test_batch.bin", 30_730_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
         ),
     ),
-    "cifar100": Entry(
+    "cifar100": _cifar(
         title="CIFAR-100",
         classes=100,
-        shape=(3, 32, 32),
-        train=50_000,
-        test=10_000,
         images_per_class=500,
-        flip=True,
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated; the authors ask to be cited",
-        citation=_KRIZHEVSKY,
         mean=(0.5071, 0.4866, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         folder="cifar-100-binary",
-        url="https://www.cs.toronto.edu/~kriz",
         archive=File("cifar-100-binary.tar.gz", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),
         members=(
             File("train.bin", 153_700_000, "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),

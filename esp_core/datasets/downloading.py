@@ -11,8 +11,8 @@ from urllib.request import url2pathname
 from esp_core.datasets import official
 from esp_core.datasets.catalogue import ENTRIES, Entry, is_official
 from esp_core.datasets.fetching import NotServedError, fetch
+from esp_core.datasets.official import sha256, verify
 from esp_core.datasets.unpacking import unpack
-from esp_core.datasets.verifying import sha256, verify
 from esp_core.runtime.errors import UserError, naming
 
 

@@ -1,12 +1,11 @@
 """The user's own images in folders, one folder for each class: path/<class>/… or path/train/<class>/… and path/test/<class>/…"""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from esp_core.datasets import folders, pictures
-from esp_core.datasets.source import Part, Request, Source, refuse_fraction, split
+from esp_core.datasets.source import Part, Remarks, Request, Source, refuse_fraction, split
 from esp_core.runtime.errors import UserError
 
 
@@ -21,23 +20,19 @@ def read(request: Request, *, path: str, size: int | None = None, mode: str | No
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; correct options.path of dataset {request.dataset}")
     found = folders.find(root)
-    train, test = _files(found.train), _files(found.test) if found.test else []
-    form = pictures.form_like(pictures.opened(train[0][0], []), str(train[0][0]), mode, size)
-    origin: dict[str, Any] = {"from": str(root), "images": len(train)}
     if found.test:
         refuse_fraction(test_fraction, request, str(found.test.root))
-    else:
-        kept, held, facts = split(np.array([label for _, label in train]), test_fraction, request, found.classes)
-        train, test = [train[i] for i in kept], [train[i] for i in held]
-        origin |= facts
-
-    def part(where: Path, files: list[tuple[Path, int]]) -> Part:
-        images = pictures.read([file for file, _ in files], form, str(where), found.remarks)
-        return Part(str(where), images, np.array([label for _, label in files]))
-
-    return Source(found.classes, part(found.train.root, train), part((found.test or found.train).root, test), origin, remarks=found.remarks)
+    first = found.train.files[0][0].path
+    form = pictures.form_like(pictures.opened(Path(first), []), first, mode, size)
+    train = _part(found.train, form, found.remarks)
+    origin = {"from": str(root), "images": len(train.labels)}
+    if found.test:
+        return Source(found.classes, train, _part(found.test, form, found.remarks), origin, remarks=found.remarks)
+    train, test, facts = split(train, test_fraction, request, found.classes)
+    return Source(found.classes, train, test, {**origin, **facts}, remarks=found.remarks)
 
 
-def _files(part: folders.Part) -> list[tuple[Path, int]]:
-    """Image files with their labels."""
-    return [(Path(entry.path), label) for label, files in enumerate(part.files) for entry in files]
+def _part(part: folders.Part, form: pictures.Form, remarks: Remarks) -> Part:
+    paths = [Path(entry.path) for files in part.files for entry in files]
+    labels = np.repeat(np.arange(len(part.files)), [len(files) for files in part.files])
+    return Part(str(part.root), pictures.read(paths, form, str(part.root), remarks), labels)

@@ -1,18 +1,46 @@
-"""The list of official files, files.json, as `python -m esp_core download` leaves it and as readers open it.
+"""Official files: how one is told from another, and their list, files.json, as `python -m esp_core download` leaves it.
 
-It holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
+The list holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
 """
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_core.datasets.verifying import File, verify
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from esp_core.datasets.source import Request
+
+
+@dataclass(frozen=True)
+class File:
+    """An official file: its name, its size in bytes and its SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(path: Path, official: File, remedy: str, name: str = "") -> None:
+    """Raise UserError, ending in `remedy`, unless `path`, or `name` to the user, is the `official` file."""
+    name = name or str(path)
+    if not path.is_file():
+        raise UserError(f"{name}: missing; {remedy}")
+    if (size := path.stat().st_size) != official.size:
+        state = "cut short" if size < official.size else "not the official file"
+        raise UserError(f"{name}: {state}, {size:,} bytes where the official file has {official.size:,}; {remedy}")
+    if (seen := sha256(path)) != official.sha256:
+        raise UserError(f"{name}: altered, SHA-256 {seen[:16]}… where the official file has {official.sha256[:16]}…; {remedy}")
 
 
 def opened(request: "Request") -> tuple[Path, dict[str, Any]]:

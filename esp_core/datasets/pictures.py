@@ -23,15 +23,14 @@ CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK
 
 @dataclass(frozen=True)
 class Form:
-    """What every image becomes: `mode` L or RGB, `width` and `height` in pixels.
+    """What every image becomes: `mode` L or RGB, `size` (W, H) in pixels.
 
     Where `convert` or `resize` is off, an image that is not already so is refused, and `like` names the image that set the form.
-    Resizing scales the shorter side to `width`, antialiased, and crops the middle.
+    Resizing scales the shorter side, antialiased, and crops the middle.
     """
 
     mode: str
-    width: int
-    height: int
+    size: tuple[int, int]
     convert: bool
     resize: bool
     like: str
@@ -39,7 +38,7 @@ class Form:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return CHANNELS[self.mode], self.height, self.width
+        return CHANNELS[self.mode], self.size[1], self.size[0]
 
     def array(self, image: Image.Image, name: str, notes: list[str]) -> Images:
         """`image` as (C, H, W), its transparency laid on white. Raises UserError, naming the image `name`, where it does not fit."""
@@ -49,13 +48,11 @@ class Form:
             raise UserError(f"{name}: mode {image.mode}, but {self.like} is {self.mode}; set options.mode to RGB or L to convert all")
         image = _on_white(image, notes).convert(self.mode)
         if self.resize:
-            image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BICUBIC)
-        if image.size != (self.width, self.height):
-            width, height = image.size
-            raise UserError(
-                f"{name}: {width} x {height} pixels, but {self.like} has {self.width} x {self.height}; set options.size to resize all"
-            )
-        return np.asarray(image).reshape(self.height, self.width, -1).transpose(2, 0, 1)
+            image = ImageOps.fit(image, self.size, Image.Resampling.BICUBIC)
+        if image.size != self.size:
+            here, wanted = ("{} x {}".format(*size) for size in (image.size, self.size))
+            raise UserError(f"{name}: {here} pixels, but {self.like} has {wanted}; set options.size to resize all")
+        return np.asarray(image).reshape(*self.shape[1:], -1).transpose(2, 0, 1)
 
 
 def form_like(image: Image.Image, name: str, mode: str | None, size: int | None) -> Form:
@@ -66,8 +63,7 @@ def form_like(image: Image.Image, name: str, mode: str | None, size: int | None)
         raise UserError(f"{name}: mode {image.mode}; set options.mode to RGB or L to convert all images")
     if size is not None and (type(size) is not int or size < 1):
         raise UserError(f"options.size is {size!r}; give a whole number of pixels")
-    width, height = (size, size) if size else image.size
-    return Form(mode or image.mode, width, height, convert=mode is not None, resize=size is not None, like=name)
+    return Form(mode or image.mode, (size, size) if size else image.size, convert=mode is not None, resize=size is not None, like=name)
 
 
 def opened(path: Path, notes: list[str]) -> Image.Image:

@@ -70,17 +70,16 @@ def numbered(labels: Labels, where: str) -> tuple[str, ...]:
     return tuple(str(label) for label in present)
 
 
-def split(
-    labels: Labels, fraction: float | None, request: Request, classes: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Any]]:
-    """Indices of training and of test images for data that come in one piece, and the facts that the store keeps about the split."""
+def split(whole: Part, fraction: float | None, request: Request, classes: Sequence[str]) -> tuple[Part, Part, dict[str, Any]]:
+    """Training and test images of data that come in one piece, and the facts about the split that the prepared file keeps."""
     import torch  # which the official datasets do without
 
     from esp_core.datasets.splitting import stratified
 
     share = TEST_FRACTION if fraction is None else fraction
-    kept, held = stratified(torch.from_numpy(labels), share, request.seed, "split", request.dataset, classes=classes)
-    return kept.numpy(), held.numpy(), {"test_fraction": share, "seed": request.seed}
+    halves = stratified(torch.from_numpy(whole.labels), share, request.seed, "split", request.dataset, classes=classes)
+    train, test = (Part(whole.where, whole.images[some], whole.labels[some]) for some in (half.numpy() for half in halves))
+    return train, test, {"test_fraction": share, "seed": request.seed}
 
 
 def refuse_fraction(fraction: float | None, request: Request, given: str) -> None:

@@ -13,7 +13,7 @@ from esp_core.datasets import official, pictures
 from esp_core.datasets.source import Part, Request, Source
 from esp_core.runtime.errors import UserError
 
-FORM = pictures.Form("RGB", 64, 64, convert=True, resize=False, like="every official image")
+FORM = pictures.Form("RGB", (64, 64), convert=True, resize=False, like="every official image")
 OFFICIAL = {"train": 500, "validation": 50}
 
 

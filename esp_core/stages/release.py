@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from esp_core.datasets.verifying import sha256
+from esp_core.datasets.official import sha256
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.config import Study, load

@@ -15,7 +15,7 @@ from dataset_files import cifar_records, digest, left_in, tar, zipped
 from esp_core import datasets
 from esp_core.datasets import fetching, unpacking
 from esp_core.datasets.catalogue import ENTRIES
-from esp_core.datasets.verifying import File
+from esp_core.datasets.official import File
 from esp_core.runtime.errors import UserError
 
 FOLDER = "cifar-100-binary"
