@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 
@@ -47,3 +48,14 @@ def zipped(files, method=zipfile.ZIP_DEFLATED):
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def save(kind, path, **content):
+    """Arrays in one file; two underscores in a name stand for a group."""
+    if kind == "npz":
+        with path.open("wb") as file:
+            np.savez_compressed(file, **content)
+        return
+    with h5py.File(path, "w") as file:
+        for name, values in content.items():
+            file[name.replace("__", "/")] = values

@@ -19,6 +19,7 @@ from esp_core.datasets.official import File
 from esp_core.runtime.errors import UserError
 
 FOLDER = "cifar-100-binary"
+FILE = f"{FOLDER}/train.bin"
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
 REMEDY = f"get {FOLDER}.tar.gz again from https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -157,19 +158,13 @@ def test_a_later_call_goes_on_after_giving_up(cifar, server, download, line_of):
     assert server.requests == [(f"/{FOLDER}.tar.gz", "bytes=1000-")]
 
 
-def test_a_part_that_was_whole_is_not_fetched_again(cifar, server, download, tmp_path):
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_a_part_that_was_whole_is_taken_and_one_that_is_longer_dropped(cifar, server, download, tmp_path, more):
     part = tmp_path / "downloads" / f"{FOLDER}.tar.gz.part"
     part.parent.mkdir()
-    part.write_bytes(cifar[1])
+    part.write_bytes(cifar[1] + more)
     assert facts(download("cifar100"))["verified"] == "members"
-    assert not part.exists()
-
-
-def test_a_part_that_is_longer_than_the_file_is_dropped(cifar, download, tmp_path):
-    part = tmp_path / "downloads" / f"{FOLDER}.tar.gz.part"
-    part.parent.mkdir()
-    part.write_bytes(cifar[1] + b"more")
-    assert facts(download("cifar100"))["verified"] == "members"
+    assert not part.exists() and [asked for _, asked in server.requests] == [f"bytes={len(cifar[1] + more)}-", *([None] if more else [])]
 
 
 def test_a_missing_file_is_not_asked_for_twice(cifar, server, download, line_of, tmp_path):
@@ -221,6 +216,17 @@ def test_a_wrong_archive_from_the_official_server_is_never_opened(cifar, server,
 # Mirrors.
 
 
+def inside(files):
+    return {f"{FOLDER}/{name}": content for name, content in files.items()}
+
+
+def packed(folder, content):
+    """A mirror whose archive is `content`."""
+    folder.mkdir(parents=True)
+    (folder / f"{FOLDER}.tar.gz").write_bytes(content)
+    return folder / f"{FOLDER}.tar.gz"
+
+
 def unpacked(files, folder):
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -239,10 +245,8 @@ def test_a_folder_of_unpacked_files_is_read_in_place(cifar, download, prepare, s
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_repacked_archive_passes(cifar, download, server, tmp_path, mode):
-    (tmp_path / "mirror").mkdir()
-    content = {f"./{FOLDER}/{name}": data for name, data in reversed(cifar[0].items())}
-    (tmp_path / "mirror" / f"{FOLDER}.tar.gz").write_bytes(tar(content, mode))
-    listed = download("cifar100", tmp_path / "mirror")
+    content = {f"./{name}": data for name, data in reversed(inside(cifar[0]).items())}
+    listed = download("cifar100", packed(tmp_path / "mirror", tar(content, mode)).parent)
     assert server.requests == [] and left_in(listed.parent) == [f"{FOLDER}/test.bin", f"{FOLDER}/train.bin", "files.json"]
 
 
@@ -257,7 +261,7 @@ def test_the_environment_names_a_mirror_and_the_config_comes_first(cifar, downlo
 
 
 def test_a_server_as_mirror_with_the_archive(cifar, download, server):
-    server.files = {f"data/{FOLDER}.tar.gz": tar({f"{FOLDER}/{name}": data for name, data in cifar[0].items()}, "w")}
+    server.files = {f"data/{FOLDER}.tar.gz": tar(inside(cifar[0]), "w")}
     listed = download("cifar100", f"{server.url}/data/")
     assert facts(listed)["from"] == f"{server.url}/data/" and server.requests == [(f"/data/{FOLDER}.tar.gz", None)]
 
@@ -275,8 +279,7 @@ def test_a_changed_byte_in_a_mirror_does_not_pass(cifar, download, line_of, serv
     changed = cifar[0] | {"test.bin": cifar[0]["test.bin"][:-1] + b"!"}
     folder, archive = tmp_path / "folder", tmp_path / "archive"
     unpacked(changed, folder / FOLDER)
-    archive.mkdir()
-    (archive / f"{FOLDER}.tar.gz").write_bytes(tar({f"{FOLDER}/{name}": data for name, data in changed.items()}))
+    packed(archive, tar(inside(changed)))
     server.files = {f"data/{FOLDER}/{name}": data for name, data in changed.items()} | {
         f"whole/{FOLDER}.tar.gz": tar({f"{FOLDER}/test.bin": b""})
     }
@@ -340,23 +343,9 @@ def test_an_unpacked_tinyimagenet_is_said_to_be_unverified(tiny, download, tmp_p
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", f"{FOLDER}/../../evil", "..\\evil", "C:\\evil", f"{FOLDER}/..", "\\\\host\\evil"])
 @pytest.mark.parametrize("pack", [tar, zipped])
 def test_a_member_that_escapes_its_folder(cifar, download, line_of, tmp_path, pack, name):
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    content = {f"{FOLDER}/{member}": data for member, data in cifar[0].items()}
-    path = mirror / f"{FOLDER}.tar.gz"
-    path.write_bytes(pack({**content, name: b"evil"}))
-    line = line_of(download, "cifar100", mirror)
+    path = packed(tmp_path / "mirror", pack({**inside(cifar[0]), name: b"evil"}))
+    line = line_of(download, "cifar100", path.parent)
     assert line == f"{path}: member {name} would be written outside its folder, so nothing was unpacked; {REMEDY}"
-    assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
-
-
-@pytest.mark.parametrize("target", ["/etc/passwd", "../../secret", "train.bin"])
-def test_a_link_in_an_archive_is_not_unpacked(cifar, download, line_of, tmp_path, target):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(tar({f"{FOLDER}/train.bin": cifar[0]["train.bin"]}, links=[(f"{FOLDER}/test.bin", target)]))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line == f"{path}: test.bin: missing; {REMEDY}"
     assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
 
 
@@ -368,33 +357,35 @@ def stored_with_a_wrong_byte(files):
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "said"),
     [
-        lambda files: tar(files)[:-5000],
-        lambda files: tar(files, "w")[:100_000],
-        lambda files: tar(files, "w:xz"),
-        lambda files: tar(files)[:10] + b"\xff" * 500 + tar(files)[510:],
-        lambda files: b"<html>Not here</html>",
-        lambda files: b"",
-        stored_with_a_wrong_byte,
-        lambda files: zipped(files)[:-10],
+        *(
+            (damage, "damaged or cut short (")
+            for damage in (
+                lambda files: tar(files)[:-5000],
+                lambda files: tar(files, "w")[:100_000],
+                lambda files: tar(files, "w:xz"),
+                lambda files: tar(files)[:10] + b"\xff" * 500 + tar(files)[510:],
+                lambda files: b"<html>Not here</html>",
+                lambda files: b"",
+                stored_with_a_wrong_byte,
+                lambda files: zipped(files)[:-10],
+            )
+        ),
+        (
+            lambda files: tar({"cifar-100-python/train": b"pickled"}),
+            f"not the expected archive, it holds no {FOLDER}/ with the official files; ",
+        ),
+        *(
+            (lambda files, target=target: tar({FILE: files[FILE]}, links=[(f"{FOLDER}/test.bin", target)]), "test.bin: missing; ")
+            for target in ("/etc/passwd", "../../secret", "train.bin")
+        ),
     ],
 )
-def test_a_damaged_archive_of_a_mirror(cifar, download, line_of, tmp_path, damage):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(damage({f"{FOLDER}/{name}": data for name, data in cifar[0].items()}))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line.startswith(f"{path}: damaged or cut short (") and line.endswith(f"); {REMEDY}")
-    assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
-
-
-def test_the_wrong_archive_under_the_right_name(cifar, download, line_of, tmp_path):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(tar({"cifar-100-python/train": b"pickled"}))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line == f"{path}: not the expected archive, it holds no {FOLDER}/ with the official files; {REMEDY}"
+def test_an_archive_of_a_mirror_that_is_damaged_or_another(cifar, download, line_of, tmp_path, damage, said):
+    path = packed(tmp_path / "mirror", damage(inside(cifar[0])))
+    line = line_of(download, "cifar100", path.parent)
+    assert line.startswith(f"{path}: {said}") and line.endswith(f"; {REMEDY}")
     assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
 
 
@@ -419,9 +410,7 @@ def test_a_disk_that_fills_up_while_files_arrive(cifar, download, line_of, small
     """The archive of 530 KiB does not fit, nor do the members of an archive that lies elsewhere."""
     mirror = None
     if where == "members":
-        mirror = small_disk.parent / "mirror"
-        mirror.mkdir()
-        (mirror / f"{FOLDER}.tar.gz").write_bytes(cifar[1])
+        mirror = packed(small_disk.parent / "mirror", cifar[1]).parent
     name = f"{FOLDER}.tar.gz" if where == "archive" else FOLDER
     line = line_of(download, "cifar100", mirror, out=small_disk / "files.json")
     assert line == f"{small_disk / name}: the disk is full: free some space, then run the same command again"

@@ -13,7 +13,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
-from dataset_files import tar, zipped
+from dataset_files import save, tar, zipped
 from PIL import Image
 from small import dataset, spec
 from test_tables import put
@@ -187,8 +187,6 @@ def own(kind, **options):
 
 
 def test_a_users_npz_and_hdf5(tmp_path):
-    import h5py
-
     chance = np.random.default_rng(0)
     arrays = {
         "train_images": chance.integers(0, 256, (20, 8, 8, 3), np.uint8),
@@ -196,12 +194,9 @@ def test_a_users_npz_and_hdf5(tmp_path):
         "test_images": chance.integers(0, 256, (6, 8, 8, 3), np.uint8),
         "test_labels": np.arange(6) % 2,
     }
-    np.savez_compressed(tmp_path / "own.npz", **arrays)
-    assert every(tmp_path / "own.npz", own("npz")) > 0
-    with h5py.File(tmp_path / "own.h5", "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-    assert every(tmp_path / "own.h5", own("hdf5")) > 0
+    for kind in ("npz", "hdf5"):
+        save(kind, tmp_path / f"own.{kind}", **arrays)
+        assert every(tmp_path / f"own.{kind}", own(kind)) > 0
 
 
 def test_a_folder_with_a_damaged_picture(tmp_path):
