@@ -1,14 +1,13 @@
-"""Write a prepared dataset: one HDF5 file, which `dataset.load` opens, or h5py alone:
+"""Write a prepared dataset: one HDF5 file, which `dataset.load` opens, or h5py alone.
 
-    import h5py
+    train/images   uint8 (N, C, H, W)
+    train/labels   int64 (N,); train/coarse_labels too, where there are two levels
+    test/…         the same
+    classes        names; coarse_classes too, where there are two levels
+    attributes     format, name, mean and std (C,) in [0, 1], of the training images or as published, digest of the content, origin (JSON),
+                   and the caller's provenance
 
-    with h5py.File("results/demo/data/digits.h5") as file:
-        images, labels = file["train/images"][:], file["train/labels"][:]  # uint8 (N, C, H, W) and int64 (N,); test/… is the same
-        classes = file["classes"].asstr()[:]
-        mean, std = file.attrs["mean"], file.attrs["std"]  # (C,), in [0, 1], of the training images or as published
-
-Two levels of classes add train/coarse_labels, test/coarse_labels and coarse_classes. Further attributes are format, name, digest (of
-the content), origin (JSON) and the caller's provenance. Nothing is compressed, so that opening costs no more than reading.
+Nothing is compressed, so that opening costs no more than reading.
 """
 
 import hashlib

@@ -90,6 +90,8 @@ def test_the_catalogue_and_the_stages_import_little():
     heavy = "{'torch', 'numpy', 'h5py', 'scipy', 'sklearn', 'PIL', 'torchvision'} & set(sys.modules)"
     result = run("-c", f"import sys, esp_core.datasets.catalogue, esp_core.stages.prepare; print(sorted({heavy}))")
     assert result.stdout.strip() == "[]", result.stderr
+    result = run("-c", f"import sys, esp_core.datasets.cifar10, esp_core.datasets.store; print(sorted({heavy} - {{'numpy', 'h5py'}}))")
+    assert result.stdout.strip() == "[]", result.stderr
     result = run("-c", f"import sys, esp_core.stages.download; print(sorted({heavy}))")
     assert result.stdout.strip() == "[]", result.stderr
 

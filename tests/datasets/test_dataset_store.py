@@ -3,7 +3,7 @@
 import errno
 import re
 import subprocess
-import textwrap
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +15,8 @@ from esp_core import datasets
 from esp_core.datasets import store
 from esp_core.datasets.source import Part, Source
 from esp_core.runtime.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def made(count=40, shape=(3, 4, 4), classes=4, seed=0):
@@ -65,7 +67,7 @@ def test_content_comes_back(tmp_path):
 
 
 def test_the_lines_that_open_a_file_with_h5py_alone(tmp_path, monkeypatch):
-    lines = textwrap.dedent(store.__doc__.split("alone:\n\n")[1].split("\n\nTwo levels")[0])
+    lines = re.search("```python\n(import h5py.*?)```", (ROOT / "results" / "README.md").read_text(), re.DOTALL)[1]
     path = tmp_path / re.search('File\\("(.*)"\\)', lines)[1]
     store.write(path, "a", source(), {})
     monkeypatch.chdir(tmp_path)
