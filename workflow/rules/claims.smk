@@ -5,17 +5,17 @@ rule judge_claims:
         published=PUBLISHED,
         claims=CLAIMS,
     output:
-        csv="results/{study}/tables/claims.csv",
+        csv="<results>/{study}/tables/claims.csv",
         html=report(
-            "results/{study}/tables/claims.html",
+            "<results>/{study}/tables/claims.html",
             caption="../report/claims.rst",
             category="Claims",
         ),
-        md="results/{study}/tables/claims.md",
+        md="<results>/{study}/tables/claims.md",
     log:
-        "results/{study}/logs/judge_claims/claims.log",
+        "<logs>/judge_claims/claims.log",
     benchmark:
-        "results/{study}/benchmarks/judge_claims/claims.jsonl"
+        "<benchmarks>/judge_claims/claims.jsonl"
     conda:
         "../../environment.yml"
     threads: 1
