@@ -1,12 +1,10 @@
-"""The kinds of dataset, and the facts about those that this project knows by name. Standard library only: the Snakefile reads it.
+"""Facts about the datasets that this project knows by name. Standard library only: the Snakefile reads it.
 
 Sizes and SHA-256 are those of the official distributions, as TensorFlow Datasets (CIFAR archives) and torchvision (SVHN) record
 them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
 """
 
 from dataclasses import dataclass
-
-KINDS = ("digits", "cifar10", "cifar100", "svhn", "tinyimagenet", "imagefolder", "npz", "hdf5", "torchvision_class")
 
 
 @dataclass(frozen=True)

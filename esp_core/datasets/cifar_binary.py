@@ -8,19 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from esp_core.datasets.source import Chunk, Images, Part, Request
+from esp_core.datasets.source import Chunk, Images, Part
 from esp_core.runtime.errors import UserError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 CHUNK = 2_000
-
-
-def shape(request: Request, size: int) -> tuple[int, int, int]:
-    """(C, H, W) of images that the option `size` makes smaller. Raises UserError for another than 32, 16 and 8."""
-    if type(size) is not int or size not in (32, 16, 8):
-        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; use 32, 16 or 8")
-    return 3, size, size
 
 
 def part(folder: Path, names: Sequence[str], label_bytes: int, size: int = SIDE) -> Part:

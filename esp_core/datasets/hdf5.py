@@ -57,4 +57,4 @@ def _reading(path: Path) -> Iterator[h5py.File]:
         raise UserError(f"{path}: damaged, cut short or not an HDF5 file ({error}); make it again") from error
 
 
-read = partial(arrays.read, Hdf5)
+read = partial(arrays.source, Hdf5)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -12,12 +12,21 @@ from esp_core.datasets.splitting import made_test_part, refuse_fraction
 from esp_core.runtime.errors import UserError
 
 
-def read(request: Request, *, path: str, size: int | None = None, mode: str | None = None, test_fraction: float | None = None) -> Source:
-    """Every image file beneath the class folders, whose sorted names are the classes; `folders.find` tells the parts.
+def read(
+    request: Request,
+    *,
+    path: str,
+    size: Annotated[int, ">= 1"] | None = None,
+    mode: Literal["RGB", "L"] | None = None,
+    test_fraction: Annotated[float, "> 0, < 1"] | None = None,
+) -> Source:
+    """Every image file beneath the class folders, whose sorted names are the classes; `folders.find` tells the parts. Raises UserError.
 
-    `size` resizes: the shorter side to `size` pixels, then the middle is cropped. `mode`, RGB or L, converts. Without them all
-    images must be alike. Where path/train is there without path/test or path/valid, and where none is, `test_fraction`, 0.2 unless
-    given, of each class becomes the test part with the study's seed. Raises UserError.
+    path: the folder
+    size: pixels along a side, to which the shorter side is resized before the middle is cropped; left out, all images must be alike
+    mode: what the images are converted to; left out, all must be alike
+    test_fraction: the part of each class that becomes the test images, with the study's seed, where there is no folder of them; 0.2
+        unless given
     """
     root = folders.located(path)
     if not root.is_dir():

@@ -75,4 +75,4 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged, cut short or not an .npz file ({error}); make it again") from error
 
 
-read = partial(arrays.read, Npz)
+read = partial(arrays.source, Npz)

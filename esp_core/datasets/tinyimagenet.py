@@ -18,7 +18,7 @@ OFFICIAL = {"train": 500, "validation": 50}
 def read(request: Request, *, sample: bool = False) -> Source:
     """The unpacked folder. Classes are in the order of their WordNet ids; some images are grey and become RGB.
 
-    Fewer images than the official 500 and 50 a class are refused unless `sample` says that this is a sample.
+    sample: whether this is a sample; fewer images than the official 500 and 50 a class are refused otherwise
     """
     found = official.opened(request)
     ids = sorted(_lines(found.folder / "wnids.txt"))

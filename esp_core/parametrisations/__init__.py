@@ -4,8 +4,6 @@ A parametrisation stores `tensors` and decodes them, a few units at a time, into
 can decode by itself: an image of `pixels`, a code of `latent` (which gives one image per decoder). Units are ordered by class.
 """
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,7 @@ class RealImages(ABC):
 
 def build(task: Task, kind: str, **settings: Any) -> Parametrisation:
     """The parametrisation `kind` for `task`, its tensors allocated and zero. Raises UserError for a bad setting or budget."""
-    factory = importlib.import_module(f"esp_core.parametrisations.{kind}").build
-    try:
-        inspect.signature(factory).bind(task, **settings)
-    except TypeError as error:
-        raise UserError(f"parametrisation {kind}: {error}") from None
-    made = cast(Parametrisation, factory(task, **settings))
+    made = cast(Parametrisation, kinds.factory("parametrisation", kind, settings, "parametrisation.")(task, **settings))
     if made.used > task.budget:
         raise UserError(f"parametrisation {kind}: {made.used:,} numbers exceed the budget of {task.budget:,} at IPC {task.ipc}")
     return made

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from esp_core.datasets import catalogue
 from esp_core.runtime.errors import UserError
-from esp_core.study import budget, kinds, schema
+from esp_core.study import budget, kinds, schema, signatures
 from esp_core.study.methods import FULL
 
 if TYPE_CHECKING:
     from esp_core.study.config import Study
-
-NETWORK_ARGUMENTS = 3  # channels, size and classes come from the data
-PACKAGES = {"parametrisation": "parametrisations", "teacher": "teachers", "objectives": "objectives"}
 
 
 def refuse(mistakes: Iterable[str]) -> None:
@@ -86,10 +83,10 @@ def unshown(study: "Study") -> Iterator[str]:
 def _dataset(study: "Study", name: str) -> Iterator[str]:
     settings, key = study.datasets[name], f"datasets.{name}"
     kind = settings["kind"]
-    if kind not in catalogue.KINDS:
-        yield f"{key}.kind: {kind} is unknown{schema.allowed(kind, catalogue.KINDS)}"
+    if kind not in kinds.names("dataset"):
+        yield f"{key}.kind: {kinds.unknown('dataset', kind)}"
         return
-    yield from _settings(f"{key}.options", settings["options"], kinds.settings(f"esp_core.datasets.{kind}", "read"))
+    yield from schema.mistakes(settings["options"], kinds.settings("dataset", kind), f"{key}.options")
     if entry := catalogue.ENTRIES.get(kind):
         most = entry.images_per_class - int(entry.images_per_class * settings.get("validation", 0))
         yield from (
@@ -97,11 +94,6 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         )
     if settings["normalisation"] == "published" and not (entry and entry.std):
         yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
-
-
-def _settings(key: str, given: Mapping[str, Any], known: tuple[str, ...] | None) -> Iterator[str]:
-    if known is not None:
-        yield from (f"{key}.{name}: unknown key{schema.allowed(name, known)}" for name in given if name not in known)
 
 
 def _networks(study: "Study") -> Iterator[str]:
@@ -119,16 +111,14 @@ def _evaluation(study: "Study") -> Iterator[str]:
 
 
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
-    name = network["name"]
-    module, _, factory = name.partition(":") if ":" in name else (f"esp_core.networks.{name}", "", "build")
-    if ":" not in name and name not in (known := kinds.names("esp_core.networks")):
-        yield f"{key}: {name} is unknown{schema.allowed(name, known)}, or an import path, package.module:factory"
-        return
-    if ":" in name and (why := kinds.unimportable(module, factory)):
+    name, own = network["name"], ":" in network["name"]
+    if not own and name not in kinds.names("network"):
+        yield f"{key}: {kinds.unknown('network', name)}"
+    elif own and (why := signatures.unimportable(*kinds.place("network", name))):
         yield f"{key}: {name}: {why}"
-        return
-    given = {setting: value for setting, value in network.items() if setting != "name"}
-    yield from _settings(key, given, kinds.settings(module, factory, NETWORK_ARGUMENTS))
+    else:
+        given = {setting: value for setting, value in network.items() if setting != "name"}
+        yield from schema.mistakes(given, kinds.settings("network", name), key)
 
 
 def _method(study: "Study", name: str) -> Iterator[str]:
@@ -158,7 +148,7 @@ def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
         yield from _section(section, recipe[section].get("kind"), recipe[section], section)
     for kind, settings in recipe["objectives"].items():
         yield from _section("objectives", kind, settings, f"objectives.{kind}")
-        needs = schema.part("objectives", kind).get("teacher")
+        needs = kinds.fact("objectives", kind, "TEACHER", None)
         if needs and recipe["teacher"].get("kind") != needs:
             yield f"objectives.{kind}: needs a segment of an expert's trajectory; allowed: with teacher.kind {needs}"
     if recipe.get("iterations") and not recipe["objectives"]:
@@ -168,29 +158,25 @@ def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: str) -> Iterator[str]:
-    known = schema.part(section)
-    package = PACKAGES.get(section)
-    allowed = kinds.names(f"esp_core.{package}") if package else tuple(known)
     at = key if section == "objectives" else f"{key}.kind"
     if kind is None:
-        yield f"{at}: missing{schema.allowed('', allowed)}"
-    elif kind not in allowed:
-        yield f"{at}: {kind} is unknown{schema.allowed(kind, allowed)}"
-    elif kind in known:
-        yield from schema.mistakes(settings, section, kind, at=key)
+        yield f"{at}: missing{schema.allowed('', kinds.names(section))}"
+    elif kind not in kinds.names(section):
+        yield f"{at}: {kinds.unknown(section, kind)}"
+    else:
+        yield from schema.mistakes(settings, kinds.settings(section, kind), key)
 
 
 def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """A learning rate for every group of stored numbers, and none for a group that no parametrisation has."""
-    known = schema.part("parametrisation")
-    stored = known.get(recipe["parametrisation"].get("kind"), {}).get("groups")
-    if stored is None:
+    """A learning rate for every group of stored numbers, and none for a group that no kind has."""
+    stored = kinds.fact("parametrisation", recipe["parametrisation"].get("kind", ""), "GROUPS")
+    if not stored:
         return
-    groups = [*stored, *(group for kind in recipe["objectives"] for group in schema.part("objectives", kind).get("groups", []))]
+    groups = [*stored, *(group for kind in recipe["objectives"] for group in kinds.fact("objectives", kind, "GROUPS"))]
+    everyones = [kinds.fact(section, kind, "GROUPS") for section in ("parametrisation", "objectives") for kind in kinds.names(section)]
+    known = list(dict.fromkeys(f"lr_{group}" for some in everyones for group in some))
     given = [key for key in recipe["optimiser"] if key.startswith("lr_")]
-    kinds_with_groups = [*known.values(), *schema.part("objectives").values()]
-    anyones = list(dict.fromkeys(f"lr_{group}" for kind in kinds_with_groups for group in kind.get("groups", [])))
-    yield from (f"optimiser.{key}: unknown key{schema.allowed(key, anyones)}" for key in given if key not in anyones)
+    yield from (f"optimiser.{key}: unknown key{schema.allowed(key, known)}" for key in given if key not in known)
     missing = [group for group in groups if f"lr_{group}" not in given]
     yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)
 

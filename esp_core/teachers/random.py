@@ -1,20 +1,17 @@
 """`random`: new random networks at every step, never trained (DM, KFS)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from esp_core.runtime import seeds
-from esp_core.runtime.errors import UserError
 from esp_core.teachers import Classroom, Teacher
 
 
 class Random(Teacher):
     """`count` networks are drawn afresh at every outer step from (seed, step); theta is the first of them."""
 
-    def __init__(self, classroom: Classroom, count: int = 1):
-        if count < 1:
-            raise UserError(f"teacher.count: {count}; use at least 1")
+    def __init__(self, classroom: Classroom, count: int):
         self.classroom, self.count = classroom, count
 
     def state(self, step: int) -> dict[str, Any]:
@@ -24,6 +21,9 @@ class Random(Teacher):
         return {"theta": ensemble[0], "ensemble": ensemble}
 
 
-def build(classroom: Classroom, count: int = 1) -> Random:
-    """See `Random`."""
+def build(classroom: Classroom, count: Annotated[int, ">= 1"] = 1) -> Random:
+    """See `Random`.
+
+    count: networks that are used side by side, only the objective kernel uses more than one; DM, 1, and RFAD's random features, 8
+    """
     return Random(classroom, count)

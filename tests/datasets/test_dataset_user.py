@@ -192,14 +192,13 @@ def test_folders_that_are_none(tmp_path, prepare, line_of):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"size": 0}, "options.size is 0; give a whole number of pixels"),
-        ({"size": "32"}, "options.size is '32'; give a whole number of pixels"),
-        ({"mode": "HSV"}, "options.mode is 'HSV'; use RGB or L"),
-        ({"test_fraction": 1.5}, "split: a fraction of 1.5 is asked for; it must lie between 0 and 1"),
+        ({"size": 0}, "size: 0 is not allowed; allowed: at least 1"),
+        ({"mode": "HSV"}, "mode: 'HSV' is unknown; allowed: RGB, L, null"),
+        ({"test_fraction": 1.5}, "test_fraction: 1.5 is not allowed; allowed: less than 1"),
     ],
 )
 def test_options_that_make_no_sense(folders, prepare, line_of, tmp_path, options, line):
-    refused(prepare, line_of, tmp_path, "imagefolder", line, path=str(folders), **options)
+    refused(prepare, line_of, tmp_path, "imagefolder", f"dataset mine: options.{line}", path=str(folders), **options)
 
 
 # Arrays.
@@ -318,7 +317,7 @@ BAD_ARRAYS = [
         {"images": np.zeros((60, 28, 28, 28), np.uint8)},
         "{a}: images: shape (60, 28, 28, 28) does not tell where the channels are; set options.layout to NHWC or NCHW",
     ),
-    ({"options": {"layout": "CHW"}}, "options.layout is 'CHW'; use NHWC or NCHW"),
+    ({"options": {"layout": "CHW"}}, "dataset mine: options.layout: 'CHW' is unknown; did you mean NCHW? allowed: NHWC, NCHW, null"),
     ({"images": arrays(shape=(8, 9, 3))[0]}, "{a}: images: images are 8 x 9; only square ones can be condensed, so crop or resize them"),
     (
         {"images": np.full((60, 9, 9), 1.5)},
