@@ -13,23 +13,15 @@ from torch import Tensor
 
 from esp_core.runtime.errors import UserError
 from esp_core.study import kinds
+from esp_core.study.budget import Cell
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is condensed: `ipc` images a class of shape (channels, size, size), normalised by `mean` and `std` (channels,)."""
+class Task(Cell):
+    """What is condensed: a cell whose images are normalised by `mean` and `std` (channels,)."""
 
-    classes: int
-    ipc: int
-    channels: int
-    size: int
     mean: Tensor
     std: Tensor
-
-    @property
-    def budget(self) -> int:
-        """IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
-        return self.ipc * self.classes * self.channels * self.size**2
 
     def normalise(self, images: Tensor) -> Tensor:
         """[0, 1] images (n, C, H, W) -> normalised."""

@@ -1,12 +1,13 @@
 """What the schema cannot say about a study: names that must exist, and numbers that must fit one another. One line a mistake."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from esp_core.datasets import catalogue
 from esp_core.runtime.errors import UserError
-from esp_core.study import budget, kinds, schema, signatures
+from esp_core.study import budget, kinds, methods, schema, signatures
 from esp_core.study.methods import FULL
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ def untrained(study: "Study") -> Iterator[str]:
         if experts["keep"] > experts["epochs"] + 1:
             yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
     for dataset, ipc, method in study.condensed():
-        changed = (study.methods[method].get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
-        cell = f".cells.{dataset}/{ipc}" if "teacher" in changed else ""
-        for line in _window(study.recipe(dataset, ipc, method)["teacher"], study.experts(dataset)):
-            yield f"methods.{method}{cell}.{line}"
+        recipe, keep = study.recipe(dataset, ipc, method), study.experts(dataset)["keep"]
+        if (last := methods.last_epoch(recipe)) >= keep:
+            start, length = recipe["teacher"]["start_max"], recipe["teacher"]["length"]
+            yield (
+                f"{_key(study, method, dataset, ipc, 'teacher')}.start_max: {start} + length {length} needs {last + 1} snapshots, "
+                f"experts.keep is {keep}; allowed: at most {keep - 1 - length}, or a larger experts.keep"
+            )
 
 
 def unfitting(study: "Study") -> Iterator[str]:
@@ -105,9 +109,7 @@ def _networks(study: "Study") -> Iterator[str]:
 
 def _evaluation(study: "Study") -> Iterator[str]:
     for dataset in study.datasets:
-        for name in study.evaluation(dataset)["networks"]:
-            if name not in study.networks:
-                yield f"evaluation.networks: {name} is not in the study{schema.allowed(name, study.networks)}"
+        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
 
 
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
@@ -134,9 +136,16 @@ def _method(study: "Study", name: str) -> Iterator[str]:
         except UserError as error:
             yield str(error)
             return
-        changed = (own.get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
         for line in _recipe(recipe):
-            yield f"{key}.cells.{dataset}/{ipc}.{line}" if line.split(".")[0].split(":")[0] in changed else f"{key}.{line}"
+            section, rest = re.split(r"(?=[.:])", line, maxsplit=1)
+            yield f"{_key(study, name, dataset, ipc, section)}{rest}"
+
+
+def _key(study: "Study", method: str, dataset: str, ipc: int, section: str) -> str:
+    """The key of a section of a recipe: that of the cell where the study changes the section there."""
+    cell = f"{dataset}/{ipc}"
+    changed = study.methods[method].get("cells", {}).get(cell) or {}
+    return f"methods.{method}.cells.{cell}.{section}" if section in changed else f"methods.{method}.{section}"
 
 
 def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
@@ -181,22 +190,8 @@ def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)
 
 
-def _window(teacher: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[str]:
-    if teacher.get("kind") != "experts" or not all(isinstance(teacher.get(key), int) for key in ("length", "start_max")):
-        return
-    last = teacher["start_max"] + teacher["length"]
-    if last >= experts["keep"]:
-        most = experts["keep"] - 1 - teacher["length"]
-        yield (
-            f"teacher.start_max: {teacher['start_max']} + length {teacher['length']} needs {last + 1} snapshots, experts.keep is "
-            f"{experts['keep']}; allowed: at most {most}, or a larger experts.keep"
-        )
-
-
 def _tables(study: "Study") -> Iterator[str]:
     known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
     for number, settings in study.config.get("tables", {}).items():
         for section, names in (settings or {}).items():
-            for name in names:
-                if name not in known[section]:
-                    yield f"tables.{number}.{section}: {name} is not in the study{schema.allowed(name, known[section])}"
+            yield from schema.strangers(f"tables.{number}.{section}", names, known[section])

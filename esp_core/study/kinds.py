@@ -95,11 +95,16 @@ def unknown(section: str, kind: str) -> str:
     return f"{kind} is unknown{schema.allowed(kind, names(section))}{more}"
 
 
-def factory(section: str, kind: str, given: Mapping[str, Any], at: str) -> Any:
-    """What makes a kind with the settings `given`. Raises UserError, one line, where it does not take them; their keys follow `at`."""
+def check(section: str, kind: str, given: Mapping[str, Any], at: str) -> None:
+    """Raise UserError, one line, where a kind is not there or does not take the settings `given`, whose keys follow `at`."""
     if kind not in names(section) and not (section == "network" and ":" in kind):
         raise UserError(f"{section}: {unknown(section, kind)}")
     if lines := schema.mistakes(given, settings(section, kind)):
         raise UserError("; ".join(f"{at}{line}" for line in lines))
+
+
+def factory(section: str, kind: str, given: Mapping[str, Any], at: str) -> Any:
+    """What makes a kind, after a `check` of the settings that it will be given."""
+    check(section, kind, given, at)
     module, name = place(section, kind)
     return getattr(importlib.import_module(module), name)

@@ -83,6 +83,26 @@ def path(at: str, *keys: str | int) -> str:
     return at
 
 
+def resolved(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition that `entry` refers to, with what it says itself over it."""
+    return {**part(*entry["$ref"].split("/")[2:]), **entry} if "$ref" in entry else dict(entry)
+
+
+def wanted(entry: Mapping[str, Any]) -> str:
+    """What the value of a key may be, in words."""
+    types = entry.get("type", [])
+    kinds = " or ".join(_WANTED[name] for name in ([types] if isinstance(types, str) else types))
+    limits = [text.format(entry[name]) for name, text in _BOUNDS.items() if name in entry and name != "uniqueItems"]
+    choices = "one of " + ", ".join(map(shown, entry["enum"])) if "enum" in entry else ""
+    return ", ".join(filter(None, [choices, kinds, *dict.fromkeys(limits), entry.get("allowed", "")])) or "any value"
+
+
+def strangers(at: str, names: Iterable[Any], known: Iterable[Any]) -> Iterator[str]:
+    """A line for each of `names`, which stand under the key `at`, that the study does not have."""
+    options = list(known)
+    yield from (f"{at}: {name} is not in the study{allowed(name, options)}" for name in names if name not in options)
+
+
 def allowed(name: Any, names: Iterable[Any]) -> str:
     """The end of a message about the wrong `name`: the nearest of the right ones, and all of them."""
     options = [str(option) for option in names]
@@ -101,24 +121,25 @@ def _lines(error: ValidationError, key: str) -> Iterator[str]:
         name = error.message.split("'")[1]
         yield f"{path(key, name)}: missing; give {properties[name]['description']}"
     elif error.validator == "type":
-        wanted = [limit] if isinstance(limit, str) else limit
-        yield f"{key}: {_shown(value)} is not {' or '.join(_WANTED[name] for name in wanted)}{_advice(value, wanted)}"
+        yield f"{key}: {shown(value)} is not {wanted({'type': limit})}{_advice(value, limit)}"
     elif error.validator == "enum":
-        yield f"{key}: {_shown(value)} is unknown{allowed(value, ['null' if one is None else one for one in limit])}"
+        yield f"{key}: {shown(value)} is unknown{allowed(value, ['null' if one is None else one for one in limit])}"
     else:
         text = schema.get("allowed", limit) if error.validator == "pattern" else _BOUNDS[str(error.validator)].format(limit)
-        yield f"{key}: {_shown(value)} is not allowed; allowed: {text}"
+        yield f"{key}: {shown(value)} is not allowed; allowed: {text}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message names it."""
     text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _advice(value: Any, wanted: list[str]) -> str:
-    if wanted == ["string"] and isinstance(value, int | float):
+def _advice(value: Any, limit: str | list[str]) -> str:
+    types = {limit} if isinstance(limit, str) else set(limit)
+    if types == {"string"} and isinstance(value, int | float):
         return "; put it in quotes"
-    if isinstance(value, str) and {"number", "integer"} & set(wanted):
+    if isinstance(value, str) and {"number", "integer"} & types:
         try:
             number = float(value)
         except ValueError:
