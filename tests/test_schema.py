@@ -10,10 +10,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esp_core import networks, objectives, parametrisations, teachers
 from esp_core.augment import dsa
 from esp_core.runtime.errors import UserError
-from esp_core.study import kinds, methods, provenance, schema, signatures
+from esp_core.study import methods, schema
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,104 +169,11 @@ def properties(node, at=""):
             yield from properties(value, f"{at}.{key}" if key not in ("properties", "$defs") else at)
 
 
-KINDS = [(section, kind) for section in (*kinds.SECTIONS, "optimiser") for kind in kinds.names(section)]
-
-
 def test_every_key_says_what_it_means_and_where_it_comes_from():
     entries = dict(properties(schema.whole()))
     assert len(entries) > 60
     for at, entry in entries.items():
         assert ";" in schema.resolved(entry)["description"], at
-
-
-@pytest.mark.parametrize(("section", "kind"), KINDS)
-def test_every_setting_of_a_kind_says_what_it_means_and_what_it_may_be(section, kind):
-    declared = kinds.settings(section, kind)
-    assert not declared["additionalProperties"]
-    for name, entry in declared["properties"].items():
-        assert name == "kind" or (entry["description"] != name and {"type", "enum"} & entry.keys()), name
-    assert schema.mistakes(kinds.defaults(section, kind), {**declared, "required": []}) == []
-
-
-OWN = '''
-import functools
-from functools import partial
-from typing import Annotated, Any, Literal
-from torch import Tensor
-
-GROUPS = ("codes", "decoders")
-
-def build(
-    task,
-    many: Annotated[int, ">= 1, < 5"] = 2,
-    some: Annotated[float, "> 0"] | None = None,
-    which: Literal["a", "b"] | None = "a",
-    *,
-    path: str,
-    sizes: Sequence[Annotated[int, ">= 1"]] = SIZES,
-    more: dict[str, Any] | None = None,
-    other: "Tensor | list" = 3,
-    plain=True,
-):
-    """Builds.
-
-    many: how many of them; a paper
-    path: where it lies, in words that go on
-        below; ours
-    """
-
-def open_(task, **more): ...
-
-bound = partial(own.build, None)
-'''
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A package of one module, whose declarations are read."""
-    (tmp_path / "own.py").write_text(OWN)
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    for read in (signatures._body, signatures.function):
-        read.cache_clear()
-    return lambda name, given=1: signatures.settings(*signatures.function("own", name)[:1], given + signatures.function("own", name)[1])
-
-
-def test_a_signature_is_read_as_a_schema(own):
-    declared = own("build")
-    assert declared["required"] == ["path"] and not declared["additionalProperties"] and own("open_")["additionalProperties"]
-    entries = {name: {k: v for k, v in entry.items() if k != "description"} for name, entry in declared["properties"].items()}
-    assert entries == {
-        "many": {"type": ["integer"], "minimum": 1, "exclusiveMaximum": 5, "default": 2},
-        "some": {"type": ["number", "null"], "exclusiveMinimum": 0, "default": None},
-        "which": {"enum": ["a", "b", None], "default": "a"},
-        "path": {"type": ["string"]},
-        "sizes": {"type": ["array"], "items": {"type": ["integer"], "minimum": 1}},  # its default is not written there
-        "more": {"type": ["object", "null"], "default": None},
-        "other": {"default": 3},
-        "plain": {"default": True},
-    }
-    assert declared["properties"]["path"]["description"] == "where it lies, in words that go on below; ours"
-    assert signatures.constant("own", "GROUPS", ()) == ("codes", "decoders") and signatures.constant("own", "TEACHER", None) is None
-    assert own("bound", 0) == declared and signatures.function("own", "nope") is None
-
-
-@pytest.mark.parametrize(
-    ("ask", "line"),
-    [
-        (lambda: objectives.build("distribution", output="x"), "objectives.distribution.output: 'x' is unknown; allowed: features, logits"),
-        (lambda: objectives.build("distribution", outputs="x"), "objectives.distribution.outputs: unknown key; did you mean output?"),
-        (lambda: objectives.build("distributions"), "objectives: distributions is unknown; did you mean distribution?"),
-        (lambda: objectives.build("kernel", ridge=0), "objectives.kernel.ridge: 0 is not allowed; allowed: more than 0"),
-        (lambda: parametrisations.build(None, "pixels", clamp=False), "parametrisation.clamp: false is not a whole number"),
-        (lambda: teachers.build(None, "trained_on_synthetic", loops="free"), "teacher.loops: 'free' is unknown; allowed: fixed, dynamic"),
-        (lambda: networks.build("convnet3", 3, 8, 10, width=0), "network convnet3: width: 0 is not allowed; allowed: at least 1"),
-        (lambda: networks.build("convnet", 3, 8, 10), "network: convnet is unknown; did you mean convnet3?"),
-    ],
-)
-def test_a_call_from_python_goes_by_the_same_declarations(ask, line):
-    with pytest.raises(UserError) as error:
-        ask()
-    assert str(error.value).startswith(line) and "\n" not in str(error.value)
 
 
 def test_nothing_but_names_is_open_in_the_schema():

@@ -44,7 +44,7 @@ def made(values, **settings):
 def test_the_share_of_pixels_that_hold_nothing(values, clamp, share):
     real = float(((DATA.train.images == 0) | (DATA.train.images == 255)).float().mean())
     assert 0 < real < 0.02
-    assert saturation(made(values, clamp=clamp), DATA) == pytest.approx(max(0.0, share - real) if clamp else share, abs=1e-6)
+    assert saturation(made(values, clamp=int(clamp)), DATA) == pytest.approx(max(0.0, share - real) if clamp else share, abs=1e-6)
 
 
 def test_what_real_images_have_is_not_saturation():

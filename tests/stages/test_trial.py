@@ -55,7 +55,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
     with pytest.raises(UserError) as error:
         trial.run({"networks": [bad, bad], "sets": [{"ipc": 13, "parametrisation": PIXELS}]}, tmp_path / "data.h5")
     first, second = str(error.value).splitlines()
-    assert first.startswith("network convnet3: cannot be built") and second.startswith("small: class a has 12")
+    assert first.startswith("network convnet3: width: 0 is not allowed") and second.startswith("small: class a has 12")
 
 
 def test_no_expert_is_trained_where_the_trial_fails(tmp_path, monkeypatch):
