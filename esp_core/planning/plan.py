@@ -26,7 +26,7 @@ from esp_core.study.provenance import ROOT
 # The stages that are shown, what they run, and the rule whose threads a profile sets.
 STAGES = {
     "download": ("download",),
-    "prepare": ("prepare", "trial"),
+    "prepare": ("prepare", "trial", "network"),
     "experts": ("experts", "manifest"),
     "distill": ("distill",),
     "evaluate": ("evaluate",),
@@ -103,6 +103,7 @@ def output(results: Path, study: Study, stage: str, *job: str) -> Path:
     places: dict[str, Callable[..., Path]] = {
         "download": lambda name: results / "downloads" / name / "files.json",
         "prepare": lambda name: own / "data" / f"{name}.h5",
+        "network": lambda name: own / "data" / f"{name}.network.json",
         "trial": lambda name: own / "data" / f"{name}.trial.json",
         "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
         "manifest": lambda name: own / "experts" / name / "manifest.json",

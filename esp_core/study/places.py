@@ -8,6 +8,7 @@ PATTERNS = {
     "download": "downloads/{dataset}/files.json",
     "prepare": "{study}/data/{dataset}.h5",
     "trial": "{study}/data/{dataset}.trial.json",
+    "network": "{study}/data/{dataset}.network.json",
     "experts": "{study}/experts/{dataset}/shard-{shard}.h5",
     "manifest": "{study}/experts/{dataset}/manifest.json",
     "distill": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",

@@ -8,7 +8,8 @@ import torch
 from outer_loss import CHOICES, KINDS, plain, setting, weighted
 
 from esp_core import objectives
-from esp_core.distillation.walk import backward, even, real_statistics
+from esp_core.distillation.passes import Passes
+from esp_core.distillation.walk import backward, even, real_passes, real_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,8 @@ def test_every_micro_batch_gives_the_plain_gradient(kind, choice, loss):
     wanted = float(wanted.detach())
     terms = weighted(choice)
     for micro_batch in (None, 1, 2, 5, synthetic.images - 1):
-        statistics = real_statistics(terms, real, labels, state, micro_batch)
-        outcome = backward(terms, synthetic, statistics, state, micro_batch=micro_batch)
+        statistics = real_statistics(real_passes(terms), real, labels, state, micro_batch)
+        outcome = backward(Passes(terms), synthetic, statistics, state, micro_batch=micro_batch)
         assert float(outcome.total) == pytest.approx(wanted, rel=1e-10)
         for (name, tensor), gradient in zip(synthetic.tensors.items(), reference, strict=True):
             error = (tensor.grad - gradient).norm() / gradient.norm()
@@ -42,8 +43,8 @@ def test_every_micro_batch_gives_the_plain_gradient(kind, choice, loss):
 def test_gradient_is_a_finite_difference(kind, choice):
     synthetic, state, real, labels = setting(kind)
     terms = weighted(choice)
-    statistics = real_statistics(terms, real, labels, state, None)
-    backward(terms, synthetic, statistics, state, micro_batch=4)
+    statistics = real_statistics(real_passes(terms), real, labels, state)
+    backward(Passes(terms), synthetic, statistics, state, micro_batch=4)
     generator = torch.Generator().manual_seed(1)
     for tensor in synthetic.tensors.values():
         way, gradient = torch.randn(tensor.shape, generator=generator), tensor.grad.clone()
@@ -61,11 +62,11 @@ def test_a_statistic_without_a_loss_changes_no_gradient():
     synthetic, state, real, labels = setting("latent")
     terms = weighted("distribution features")
     inner = objectives.build("projection")
-    statistics = real_statistics(terms, real, labels, state, None)
+    statistics = real_statistics(real_passes(terms), real, labels, state)
     gradients = []
     for micro_batch in (None, 4):
         for also in ((), (inner,)):
-            outcome = backward(terms, synthetic, statistics, state, micro_batch=micro_batch, also=also)
+            outcome = backward(Passes(terms, also), synthetic, statistics, state, micro_batch=micro_batch)
             assert ("gradient" in outcome.synthetic) == bool(also)
             gradients.append(torch.cat([t.grad.flatten() for t in synthetic.tensors.values()]))
             for tensor in synthetic.tensors.values():
@@ -79,7 +80,7 @@ def test_a_part_of_the_set_is_the_loss_of_that_part():
     synthetic, state, real, labels = setting("pixels")
     terms = weighted("distribution features")
     units = torch.tensor([0, 1, 5])
-    backward(terms, synthetic, real_statistics(terms, real, labels, state, None), state, units=units)
+    backward(Passes(terms), synthetic, real_statistics(real_passes(terms), real, labels, state), state, units=units)
     touched = synthetic.tensors["pixels"].grad.abs().sum((1, 2, 3)) > 0
     assert touched.nonzero().squeeze(1).tolist() == units.tolist()
 
