@@ -37,6 +37,8 @@ def build(
     more: dict[str, Any] | None = None,
     other: "Tensor | list" = 3,
     plain=True,
+    note: Annotated[int, "in words"] = 1,
+    named: Literal[Names.a] = "a",
 ):
     """Builds.
 
@@ -74,10 +76,15 @@ def test_a_signature_is_read_as_a_schema(own):
         "more": {"type": ["object", "null"], "default": None},
         "other": {"default": 3},
         "plain": {"default": True},
+        "note": {"type": ["integer"], "default": 1},
+        "named": {"default": "a"},
     }
     assert declared["properties"]["path"]["description"] == "where it lies, in words that go on below; ours"
     assert signatures.constant("own", "GROUPS", ()) == ("codes", "decoders") and signatures.constant("own", "TEACHER", None) is None
     assert own("bound", 0) == declared and signatures.function("own", "nope") is None
+    (provenance.ROOT / "broken.py").write_text("def build(:")
+    with pytest.raises(UserError, match=r"broken\.py is not Python that can be read .*; correct it$"):
+        signatures.function("broken", "build")
 
 
 @pytest.mark.parametrize(

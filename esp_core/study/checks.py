@@ -31,13 +31,18 @@ def unwritable(value: Any, *keys: str | int) -> Iterator[str]:
 
 def mistakes(study: "Study") -> Iterator[str]:
     """What is wrong with the datasets, networks, methods and tables of `study`."""
-    for name in study.datasets:
-        yield from _dataset(study, name)
-    yield from _networks(study)
-    yield from _evaluation(study)
-    for name in study.methods:
-        yield from _method(study, name)
-    yield from _tables(study)
+    for dataset in study.datasets:
+        yield from _dataset(study, dataset)
+        yield from _network("distill_network", study.distill_network(dataset))
+        for name in study.networks:
+            yield from _network(f"networks.{name}", study.network(dataset, name))
+        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
+    for method in study.methods:
+        yield from _method(study, method)
+    known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
+    for number, settings in study.config.get("tables", {}).items():
+        for section, names in (settings or {}).items():
+            yield from schema.strangers(f"tables.{number}.{section}", names, known[section])
 
 
 def untrained(study: "Study") -> Iterator[str]:
@@ -62,8 +67,7 @@ def unfitting(study: "Study") -> Iterator[str]:
         settings = study.datasets[dataset]
         if entry := catalogue.ENTRIES.get(settings["kind"]):
             channels, side, _ = entry.shape
-            size = settings["options"].get("size")
-            cell = budget.Cell(entry.classes, ipc, channels, size if isinstance(size, int) else side)
+            cell = budget.Cell(entry.classes, ipc, channels, settings["options"].get("size", side))
             try:
                 budget.check(study.recipe(dataset, ipc, method)["parametrisation"], cell)
             except UserError as error:
@@ -98,18 +102,6 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         )
     if settings["normalisation"] == "published" and not (entry and entry.std):
         yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
-
-
-def _networks(study: "Study") -> Iterator[str]:
-    for dataset in study.datasets:
-        yield from _network("distill_network", study.distill_network(dataset))
-        for name in study.networks:
-            yield from _network(f"networks.{name}", study.network(dataset, name))
-
-
-def _evaluation(study: "Study") -> Iterator[str]:
-    for dataset in study.datasets:
-        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
 
 
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
@@ -188,10 +180,3 @@ def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"optimiser.{key}: unknown key{schema.allowed(key, known)}" for key in given if key not in known)
     missing = [group for group in groups if f"lr_{group}" not in given]
     yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)
-
-
-def _tables(study: "Study") -> Iterator[str]:
-    known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
-    for number, settings in study.config.get("tables", {}).items():
-        for section, names in (settings or {}).items():
-            yield from schema.strangers(f"tables.{number}.{section}", names, known[section])

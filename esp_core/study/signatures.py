@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import module_file
 
 TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean", "dict": "object", "Sequence": "array"}
@@ -20,7 +21,7 @@ def constant(module: str, name: str, otherwise: Any) -> Any:
     """The value that `module` gives to the constant `name`."""
     for node in _body(module):
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-            return ast.literal_eval(node.value)
+            return _literal(node.value, otherwise)
     return otherwise
 
 
@@ -54,7 +55,7 @@ def settings(found: ast.FunctionDef, given: int) -> dict[str, Any]:
         "properties": {
             argument.arg: {"description": " ".join(meanings.get(argument.arg, argument.arg).split())}
             | _of_type(argument.annotation)
-            | _of_default(default)
+            | ({} if (value := _literal(default, ...)) is ... else {"default": value})
             for argument, default in arguments
         },
         "required": [argument.arg for argument, default in arguments if default is None],
@@ -62,11 +63,11 @@ def settings(found: ast.FunctionDef, given: int) -> dict[str, Any]:
     }
 
 
-def _of_default(default: ast.expr | None) -> dict[str, Any]:
+def _literal(node: ast.expr | None, otherwise: Any) -> Any:
     try:
-        return {} if default is None else {"default": ast.literal_eval(default)}
+        return otherwise if node is None else ast.literal_eval(node)
     except ValueError:
-        return {}
+        return otherwise
 
 
 def _of_type(annotation: ast.expr | None) -> dict[str, Any]:
@@ -78,11 +79,11 @@ def _of_type(annotation: ast.expr | None) -> dict[str, Any]:
             null = {"type": "null", "enum": None}
             return {key: [*value, null[key]] if key in null else value for key, value in _of_type(kind).items()}
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            values = ast.literal_eval(choices)
-            return {"enum": [*values] if isinstance(values, tuple) else [values]}
+            values = _literal(choices, ())
+            return {"enum": [*values] if isinstance(values, tuple) else [values]} if values != () else {}
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Constant(value=str(bounds))])):
-            pairs = [bound.split() for bound in bounds.split(", ")]
-            return _of_type(kind) | {BOUNDS[sign]: ast.literal_eval(number) for sign, number in pairs if sign in BOUNDS}
+            pairs = re.findall(r"([<>]=?) (-?[\d.]+)", bounds)
+            return _of_type(kind) | {BOUNDS[sign]: ast.literal_eval(number) for sign, number in pairs}
         case ast.Subscript(value=ast.Name(id="Sequence"), slice=entry):
             return {"type": ["array"], "items": _of_type(entry)}
         case ast.Subscript(value=kind):
@@ -138,4 +139,7 @@ def _defined(body: list[ast.stmt]) -> Iterator[str]:
 @cache
 def _body(module: str) -> list[ast.stmt]:
     path = module_file(module)
-    return ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    try:
+        return ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is not Python that can be read ({error}); correct it") from None
