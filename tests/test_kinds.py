@@ -106,6 +106,11 @@ def test_a_call_from_python_goes_by_the_same_declarations(ask, line):
     assert str(error.value).startswith(line) and "\n" not in str(error.value)
 
 
+def test_a_dataset_is_a_module_that_reads_one():
+    known = ("cifar10", "cifar100", "digits", "hdf5", "imagefolder", "npz", "svhn", "tinyimagenet", "torchvision_class")
+    assert kinds.names("dataset") == known
+
+
 def test_the_list_of_settings_has_every_key():
     text = "\n".join(listing.lines())
     for section, kind in KINDS:

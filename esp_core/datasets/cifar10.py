@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from esp_core.datasets import cifar_binary, official
+from esp_core.datasets import cifar_binary
 from esp_core.datasets.source import Request, Source
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -13,7 +13,5 @@ def read(request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
 
     size: pixels along a side, to which the images are averaged, for small studies
     """
-    found = official.opened(request)
-    train = cifar_binary.part(found.folder, [f"data_batch_{k}.bin" for k in range(1, 6)], label_bytes=1, size=size)
-    test = cifar_binary.part(found.folder, ["test_batch.bin"], label_bytes=1, size=size)
-    return Source((3, size, size), CLASSES, train, test, found.origin)
+    train = [f"data_batch_{k}.bin" for k in range(1, 6)]
+    return cifar_binary.source(request, train, ["test_batch.bin"], CLASSES, size=size)

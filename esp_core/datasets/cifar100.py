@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from esp_core.datasets import cifar_binary, official
+from esp_core.datasets import cifar_binary
 from esp_core.datasets.source import Request, Source
 
 # fmt: off
@@ -30,7 +30,4 @@ def read(request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
 
     size: pixels along a side, to which the images are averaged, for small studies
     """
-    found = official.opened(request)
-    train = cifar_binary.part(found.folder, ["train.bin"], label_bytes=2, size=size)
-    test = cifar_binary.part(found.folder, ["test.bin"], label_bytes=2, size=size)
-    return Source((3, size, size), CLASSES, train, test, found.origin, COARSE_CLASSES)
+    return cifar_binary.source(request, ["train.bin"], ["test.bin"], CLASSES, COARSE_CLASSES, size=size)

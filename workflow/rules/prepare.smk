@@ -11,7 +11,7 @@ rule prepare:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,  # TinyImageNet is 1.4 GB
         runtime="1h",
     params:
         spec=spec_of("prepare"),
