@@ -48,7 +48,7 @@ ROWS := released/cifar10
 TABLES := results/measured
 measured: $(READY)
 	@for table in 1 4; do python -m esp_core tables --spec "$$(python -m esp_core study config/cifar10.yaml tables $$table)" \
-	  --results $(ROWS) --published esp_core/reporting/published.csv --out $(TABLES)/table$$table.csv; done
+	  --rows $$(find $(ROWS)/evaluated -name '*.csv') --published esp_core/reporting/published.csv --out $(TABLES)/table$$table.csv; done
 	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n\n'; cat $(TABLES)/table1.md; echo; cat $(TABLES)/table4.md; } > docs/measured.md
 
 test: $(READY)

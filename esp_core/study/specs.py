@@ -11,7 +11,7 @@ from typing import Any
 from esp_core.datasets import catalogue
 from esp_core.datasets.identity import identity
 from esp_core.runtime.errors import UserError
-from esp_core.study import asking, kinds, methods, schema
+from esp_core.study import kinds, methods, schema
 from esp_core.study.config import Study
 from esp_core.study.layouts import METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.methods import FULL
@@ -131,25 +131,19 @@ def _tables(study: Study, table: str) -> Spec:
         "study": study.name,
         "cells": [list(cell) for cell in shown.cells],
         "methods": list(shown.methods),
-        "measured": list(shown.measured),
         "networks": list(shown.networks),
-        "seeds": schema.filled(study.config["evaluation"], "evaluation")["seeds"],
         "titles": _titles(study, shown.methods),
-        "scope": study.config["scope"],
     }
 
 
 def _claims(study: Study) -> Spec:
-    asked: Spec = {
-        "claims": list(asking.claims()),
+    return {
+        "study": study.name,
         "cells": [list(cell) for cell in study.cells],
         "networks": [name for name in study.networks if name in NETWORK_TITLES],
         "own": {dataset: study.distill_network(dataset)["name"] for dataset in study.datasets},
+        "titles": _titles(study, study.methods),
     }
-    needed = {key for question in asking.questions(**asked) for key in question.keys()}
-    rows = [row for row in study.rows() if (row[2], *row[:2], row[3]) in needed]
-    titles = _titles(study, dict.fromkeys(method for _, _, method, _ in rows))
-    return asked | {"study": study.name, "rows": [list(row) for row in rows], "titles": titles}
 
 
 def _settings(study: Study) -> Spec:

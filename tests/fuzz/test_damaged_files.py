@@ -22,7 +22,7 @@ from esp_core import datasets
 from esp_core.datasets.unpacking import unpack
 from esp_core.distillation.condensed import load_condensed, save_condensed
 from esp_core.distillation.loop import Distillation
-from esp_core.reporting import runs, summary
+from esp_core.reporting import rows
 from esp_core.runtime.errors import UserError
 from esp_core.stages import distill, plots
 from esp_core.stages.prepare import prepare
@@ -158,7 +158,7 @@ def test_a_checkpoint_is_taken_up_or_the_job_starts_anew(tmp_path, monkeypatch):
 
 def test_tables_of_runs_and_of_memory(tmp_path):
     path = put(tmp_path, "cifar10", 10, "esp", [60.0, 62.0, 64.5])
-    assert every(path, lambda p: runs.read(p, "cifar10", 10, "esp", "convnet3")) > 0
+    assert every(path, lambda p: rows.read([p])) > 0
     memory = tmp_path / "figure7.csv"
     memory.write_text("axis,method,ipc,steps,bytes\nsteps,esp,10,1,5000000\nsteps,esp,10,2,6000000\nipc,esp,10,1,5000000\n")
     title = {"dataset": "digits", "at": 10, "titles": {}}
@@ -169,7 +169,7 @@ def test_tables_of_runs_and_of_memory(tmp_path):
     writer.writerow("table,method,dataset,ipc,architecture,mean,std".split(","))
     writer.writerows([[1, "esp", "cifar10", ipc, "convnet3", 60 + ipc, 0.5] for ipc in (1, 10, 50)])
     published.write_text(text.getvalue())
-    every(published, lambda p: summary.read_published(p, 1))
+    every(published, lambda p: rows.read_published(p))
 
 
 def picture(chance):

@@ -1,8 +1,9 @@
 rule judge_claims:
     input:
-        rows=claimed,
+        rows=every("evaluate"),
         figures=numbers_of_figures,
         published=PUBLISHED,
+        claims=CLAIMS,
     output:
         csv="results/{study}/tables/claims.csv",
         html=report(
@@ -25,5 +26,5 @@ rule judge_claims:
         spec=spec_of("claims"),
         code=code_of("claims"),
     shell:
-        "python -m esp_core claims --spec {params.spec:q} --results results/{wildcards.study}"
-        " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
+        "python -m esp_core claims --spec {params.spec:q} --rows {input.rows:q} --figures {input.figures:q}"
+        " --published {input.published:q} --claims {input.claims:q} --out {output.csv:q} > {log:q} 2>&1"

@@ -47,8 +47,9 @@ RULES = {
     "footprint": "measure_memory",
     "figures": "draw_grid",
 }
-# The paper's numbers, a part of the package.
+# The paper's numbers and claims, a part of the package.
 PUBLISHED = os.path.relpath(ROOT / "esp_core/reporting/published.csv")
+CLAIMS = os.path.relpath(ROOT / "esp_core/reporting/claims.yaml")
 PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
@@ -193,12 +194,7 @@ def measured_shape(wildcards):
     return [path("prepare", name)]
 
 
-def claimed(wildcards):
-    """The measured rows that a claim of the paper is about."""
-    return [path("evaluate", *row) for row in spec(STUDY, "claims")["rows"]]
-
-
 def numbers_of_figures(wildcards):
     """The numbers behind Figures 7 and 8, where the study draws them."""
-    drawn = [name for name in ("figure7", "figure8") if name in STUDY.figures]
-    return [f"results/{STUDY.name}/figures/{name}.csv" for name in drawn]
+    drawn = [path(*job) for job in STUDY.jobs() if job[0] in ("footprint", "plots")]
+    return list(dict.fromkeys(str(Path(file).with_suffix(".csv")) for file in drawn))

@@ -81,4 +81,4 @@ rule plot_batches:
         spec=spec_of("plots"),
         code=code_of("plots"),
     shell:
-        "python -m esp_core plots batches --spec {params.spec:q} --results results/{wildcards.study} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots batches --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"

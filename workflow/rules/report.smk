@@ -26,7 +26,7 @@ rule tabulate:
         spec=spec_of("tables"),
         code=code_of("tables"),
     shell:
-        "python -m esp_core tables --spec {params.spec:q} --results results/{wildcards.study}"
+        "python -m esp_core tables --spec {params.spec:q} --rows {input.rows:q}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
