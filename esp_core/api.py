@@ -48,7 +48,7 @@ def condense(
         "study": NAME,
         "seed": seed,
         "device": device,
-        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip}},
+        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip, "options": {"path": NAME}}},
         "distill_network": own,
         "networks": [own["name"]] if isinstance(own, Mapping) else [],
         "experts": _training(training, experts),

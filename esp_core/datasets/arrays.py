@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ DAMAGED = (
 Arrays = Mapping[str, Any]  # of a file that is open, by name; np.asarray reads one
 
 
-def read(
+def source(
     opened: Callable[[Path], AbstractContextManager[Arrays]],
     request: Request,
     *,
@@ -46,14 +46,22 @@ def read(
     test_images: str | None = None,
     test_labels: str | None = None,
     classes: Sequence[str] | None = None,
-    layout: str | None = None,
-    test_fraction: float | None = None,
+    layout: Literal["NHWC", "NCHW"] | None = None,
+    test_fraction: Annotated[float, "> 0, < 1"] | None = None,
 ) -> Source:
     """Images uint8, or floating-point in [0, 1], as (N, H, W), (N, H, W, C) or (N, C, H, W), and labels (N,) or (N, 1) from 0.
 
     Arrays are found under the usual names, MedMNIST's among them, or those given. Validation images are the test images where there
-    are no others; where there are none, `test_fraction`, 0.2 unless given, of each class is taken with the study's seed. `layout`,
-    NHWC or NCHW, is needed only where the shape leaves it open. Raises UserError.
+    are no others. Raises UserError.
+
+    path: the file
+    images: name of the array of training images
+    labels: name of the array of their labels
+    test_images: name of the array of test images
+    test_labels: name of the array of their labels
+    classes: names of the classes, in the order of their numbers; the numbers unless given
+    layout: where the channels are, if the shape leaves it open
+    test_fraction: the part of each class that becomes the test images, with the study's seed, where the file holds none; 0.2 unless given
     """
     file = folders.located(path)
     if not file.is_file():
@@ -122,8 +130,6 @@ def _part(content: Arrays, file: Path, names: tuple[str, str], layout: str | Non
 def _channels_first(images: NDArray[Any], where: str, layout: str | None) -> NDArray[Any]:
     """`images` as (N, C, H, W)."""
     shape = images.shape
-    if layout not in (None, "NHWC", "NCHW"):
-        raise UserError(f"options.layout is {layout!r}; use NHWC or NCHW")
     if len(shape) == 3:
         return images[:, None]
     if len(shape) != 4:

@@ -1,4 +1,4 @@
-"""The kinds of dataset, and the facts about those that this project knows by name. Standard library only: the Snakefile reads it.
+"""Facts about the datasets that this project knows by name. Standard library only: the Snakefile reads it.
 
 Sizes and SHA-256 are those of the official distributions, as TensorFlow Datasets (CIFAR archives) and torchvision (SVHN) record
 them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from esp_core.datasets.official import File
-
-KINDS = ("digits", "cifar10", "cifar100", "svhn", "tinyimagenet", "imagefolder", "npz", "hdf5", "torchvision_class")
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,13 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 
 
-def read(
+def source(
     request: Request, train: Sequence[str], test: Sequence[str], classes: tuple[str, ...], coarse: tuple[str, ...] = (), *, size: int
 ) -> Source:
     """The records of the files `train` and `test`, each image averaged to `size` pixels.
 
-    The last label byte is the class; the one before it, where there are `coarse` classes, the coarse class. Raises UserError for
-    another size than 32, 16 and 8.
+    The last label byte is the class; the one before it, where there are `coarse` classes, the coarse class.
     """
-    if type(size) is not int or size not in (32, 16, 8):
-        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; use 32, 16 or 8")
     folder, origin = official.opened(request)
     first, last = (_part(folder, names, 2 if coarse else 1, size) for names in (train, test))
     return Source(classes, first, last, origin, coarse)

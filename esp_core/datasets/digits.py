@@ -3,20 +3,22 @@
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part).
 """
 
+from typing import Annotated
+
 import torch
 from torch.nn.functional import interpolate
 
 from esp_core.datasets.source import Part, Request, Source
 from esp_core.datasets.splitting import stratified
-from esp_core.runtime.errors import UserError
 
 TEST = 397
 
 
-def read(request: Request, *, size: int = 16) -> Source:
-    """Grey images (1, size, size), resized bilinearly. The stratified split is the same whatever the study's seed."""
-    if type(size) is not int or size < 8:
-        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; give a whole number of at least 8")
+def read(request: Request, *, size: Annotated[int, ">= 8"] = 16) -> Source:
+    """Grey images (1, size, size). The stratified split is the same whatever the study's seed.
+
+    size: pixels along a side, to which the images are resized bilinearly
+    """
     from sklearn.datasets import load_digits
 
     values, targets = load_digits(return_X_y=True)

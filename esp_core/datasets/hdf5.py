@@ -18,4 +18,4 @@ def _opened(path: Path) -> Iterator[dict[str, h5py.Dataset]]:
         yield found
 
 
-read = partial(arrays.read, _opened)
+read = partial(arrays.source, _opened)

@@ -1,6 +1,7 @@
 """The user's own images in folders, one folder for each class: path/<class>/… or path/train/<class>/… and path/test/<class>/…"""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -9,12 +10,21 @@ from esp_core.datasets.source import Part, Remarks, Request, Source, refuse_frac
 from esp_core.runtime.errors import UserError
 
 
-def read(request: Request, *, path: str, size: int | None = None, mode: str | None = None, test_fraction: float | None = None) -> Source:
-    """Every image file beneath the class folders, whose sorted names are the classes; `folders.find` tells the parts.
+def read(
+    request: Request,
+    *,
+    path: str,
+    size: Annotated[int, ">= 1"] | None = None,
+    mode: Literal["RGB", "L"] | None = None,
+    test_fraction: Annotated[float, "> 0, < 1"] | None = None,
+) -> Source:
+    """Every image file beneath the class folders, whose sorted names are the classes; `folders.find` tells the parts. Raises UserError.
 
-    `size` resizes: the shorter side to `size` pixels, then the middle is cropped. `mode`, RGB or L, converts. Without them all
-    images must be alike. Where path/train is there without path/test or path/valid, and where none is, `test_fraction`, 0.2 unless
-    given, of each class becomes the test part with the study's seed. Raises UserError.
+    path: the folder
+    size: pixels along a side, to which the shorter side is resized before the middle is cropped; left out, all images must be alike
+    mode: what the images are converted to; left out, all must be alike
+    test_fraction: the part of each class that becomes the test images, with the study's seed, where there is no folder of them; 0.2
+        unless given
     """
     root = folders.located(path)
     if not root.is_dir():
@@ -35,4 +45,4 @@ def read(request: Request, *, path: str, size: int | None = None, mode: str | No
 def _part(part: folders.Part, form: pictures.Form, remarks: Remarks) -> Part:
     paths = [Path(entry.path) for files in part.files for entry in files]
     labels = np.repeat(np.arange(len(part.files)), [len(files) for files in part.files])
-    return Part(str(part.root), pictures.read(paths, form, str(part.root), remarks), labels)
+    return Part(str(part.root), pictures.images(paths, form, str(part.root), remarks), labels)

@@ -16,4 +16,4 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         yield NpzFile(file, allow_pickle=False)
 
 
-read = partial(arrays.read, _opened)
+read = partial(arrays.source, _opened)

@@ -56,13 +56,9 @@ class Form:
 
 
 def form_like(image: Image.Image, name: str, mode: str | None, size: int | None) -> Form:
-    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError for an unusable one."""
-    if mode is not None and mode not in CHANNELS:
-        raise UserError(f"options.mode is {mode!r}; use RGB or L")
+    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError where that is of no use."""
     if mode is None and image.mode not in CHANNELS:
         raise UserError(f"{name}: mode {image.mode}; set options.mode to RGB or L to convert all images")
-    if size is not None and (type(size) is not int or size < 1):
-        raise UserError(f"options.size is {size!r}; give a whole number of pixels")
     return Form(mode or image.mode, (size, size) if size else image.size, convert=mode is not None, resize=size is not None, like=name)
 
 
@@ -74,7 +70,7 @@ def opened(path: Path, notes: list[str]) -> Image.Image:
         return ImageOps.exif_transpose(image)
 
 
-def read(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> Images:
+def images(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> Images:
     """Image files as (n, C, H, W), decoded by a few threads; `remarks` counts those that are not taken as they stand."""
     notes: list[str] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -20,7 +20,7 @@ OFFICIAL = {"train": 500, "validation": 50}
 def read(request: Request, *, sample: bool = False) -> Source:
     """The unpacked folder. Classes are in the order of their WordNet ids; some images are grey and become RGB.
 
-    Fewer images than the official 500 and 50 a class are refused unless `sample` says that this is a sample.
+    sample: whether this is a sample; fewer images than the official 500 and 50 a class are refused otherwise
     """
     folder, origin = official.opened(request)
     ids = sorted(_lines(folder / "wnids.txt"))
@@ -55,4 +55,4 @@ def _check(wnids: Sequence[str], ids: Sequence[str], name: str, sample: bool, fo
 
 def _part(images: Sequence[tuple[Path, str]], ids: Sequence[str], where: str) -> Part:
     labels = np.array([ids.index(wnid) for _, wnid in images])
-    return Part(where, pictures.read([path for path, _ in images], FORM, where, Counter()), labels)
+    return Part(where, pictures.images([path for path, _ in images], FORM, where, Counter()), labels)

@@ -6,7 +6,7 @@ What torchvision reads may be pickled (its own CIFAR is); this project's other k
 import inspect
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -24,14 +24,20 @@ def read(
     arguments: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
     test: dict[str, Any] | None = None,
-    size: int | None = None,
-    mode: str | None = None,
-    test_fraction: float | None = None,
+    size: Annotated[int, ">= 1"] | None = None,
+    mode: Literal["RGB", "L"] | None = None,
+    test_fraction: Annotated[float, "> 0, < 1"] | None = None,
 ) -> Source:
-    """torchvision.datasets.<name>(**arguments, **train) and (**arguments, **test), images converted as `imagefolder` does.
+    """torchvision.datasets.<name>(**arguments, **train) and (**arguments, **test). Raises UserError.
 
-    `train` and `test` are train=True/False or split="train"/"test" unless given, whichever the class takes. Where it takes neither,
-    `test_fraction`, 0.2 unless given, of each class becomes the test part with the study's seed. Raises UserError.
+    name: the class, such as EuroSAT
+    arguments: what both parts are made with, such as root and download
+    train: what the training part is made with beside; train=True or split="train" unless given, whichever the class takes
+    test: what the test part is made with beside; train=False or split="test" unless given
+    size: as of imagefolder
+    mode: as of imagefolder
+    test_fraction: the part of each class that becomes the test images, with the study's seed, where the class has one part only; 0.2
+        unless given
     """
     factory = _class(name)
     splits = _splits(factory, train, test)

@@ -293,12 +293,16 @@ def test_arrays_that_are_left_out_are_said_and_validation_stands_in_for_test(tmp
 @pytest.mark.parametrize(
     ("kind", "options", "line"),
     [
-        ("imagefolder", {"path": 5}, "options.path is 5; give text"),
-        ("imagefolder", {"path": "x", "test_fraction": "0.2"}, "options.test_fraction is '0.2'; give a number"),
-        ("imagefolder", {"path": "x", "mode": ["L"]}, "options.mode is ['L']; give text"),
-        ("npz", {"path": "x", "classes": "cat"}, "options.classes is 'cat'; give a list"),
-        ("tinyimagenet", {"sample": "no"}, "options.sample is 'no'; give true or false"),
-        ("torchvision_class", {"name": "FakeData", "arguments": "size"}, "options.arguments is 'size'; give a mapping"),
+        ("imagefolder", {"path": 5}, "options.path: 5 is not text; put it in quotes"),
+        (
+            "imagefolder",
+            {"path": "x", "test_fraction": "0.2"},
+            "options.test_fraction: '0.2' is not a number or null; YAML 1.1 reads 0.2 as text, write 0.2",
+        ),
+        ("imagefolder", {"path": "x", "mode": ["L"]}, "options.mode: ['L'] is unknown; allowed: RGB, L, null"),
+        ("npz", {"path": "x", "classes": "cat"}, "options.classes: 'cat' is not a list or null"),
+        ("tinyimagenet", {"sample": "no"}, "options.sample: 'no' is not true or false"),
+        ("torchvision_class", {"name": "FakeData", "arguments": "size"}, "options.arguments: 'size' is not a mapping or null"),
     ],
 )
 def test_options_of_another_type_are_named(prepare, line_of, kind, options, line):

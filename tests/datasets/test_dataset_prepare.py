@@ -70,11 +70,11 @@ def test_the_store_says_where_it_came_from(prepare):
 
 
 def test_bad_specs(prepare, line_of, tmp_path):
-    assert line_of(prepare, "digit").startswith("dataset mine: kind digit is unknown; use one of digits, cifar10, ")
-    assert line_of(prepare, "store").startswith("dataset mine: kind store is unknown; ")
-    assert line_of(prepare, "digits", sise=8) == "dataset mine: options of kind digits: got an unexpected keyword argument 'sise'"
-    assert line_of(prepare, "npz") == "dataset mine: options of kind npz: missing a required argument: 'path'"
-    assert line_of(prepare, "digits", size="16") == "dataset mine: options.size is '16'; give a whole number of at least 8"
+    assert line_of(prepare, "digit").startswith("dataset: digit is unknown; did you mean digits? allowed: cifar10, ")
+    assert line_of(prepare, "store").startswith("dataset: store is unknown; ")
+    assert line_of(prepare, "digits", sise=8) == "dataset mine: options.sise: unknown key; did you mean size? allowed: size"
+    assert line_of(prepare, "npz") == "dataset mine: options.path: missing; give the file"
+    assert line_of(prepare, "digits", size=7) == "dataset mine: options.size: 7 is not allowed; allowed: at least 8"
     assert left_in(tmp_path) == []
 
 

@@ -131,10 +131,9 @@ def refused(prepare, line_of, tmp_path, kind, line, **options):
             "{root}/bee/deep.png: mode I;16 has more than 8 bits a channel; save it as an 8-bit image",
         ),
         ({"name": "dog/1.png"}, {}, "class dog: one image cannot be split into two parts; add images or give the test part yourself"),
-        ({}, {"size": 0}, "options.size is 0; give a whole number of pixels"),
-        ({}, {"size": "32"}, "options.size is '32'; give a whole number of pixels"),
-        ({}, {"mode": "HSV"}, "options.mode is 'HSV'; use RGB or L"),
-        ({}, {"test_fraction": 1.5}, "split: a fraction of 1.5 is asked for; it must lie between 0 and 1"),
+        ({}, {"size": 0}, "dataset mine: options.size: 0 is not allowed; allowed: at least 1"),
+        ({}, {"mode": "HSV"}, "dataset mine: options.mode: 'HSV' is unknown; allowed: RGB, L, null"),
+        ({}, {"test_fraction": 1.5}, "dataset mine: options.test_fraction: 1.5 is not allowed; allowed: less than 1"),
     ],
 )
 def test_images_and_options_that_do_not_fit(folders, prepare, line_of, tmp_path, added, options, line):
@@ -281,7 +280,7 @@ BAD_ARRAYS = [
         {"images": np.zeros((60, 28, 28, 28), np.uint8)},
         "{a}: images: shape (60, 28, 28, 28) does not tell where the channels are; set options.layout to NHWC or NCHW",
     ),
-    ({"options": {"layout": "CHW"}}, "options.layout is 'CHW'; use NHWC or NCHW"),
+    ({"options": {"layout": "CHW"}}, "dataset mine: options.layout: 'CHW' is unknown; did you mean NCHW? allowed: NHWC, NCHW, null"),
     ({"images": arrays(shape=(8, 9, 3))[0]}, "{a}: images: images are 8 x 9; only square ones can be condensed, so crop or resize them"),
     (
         {"images": np.full((60, 9, 9), 1.5)},
