@@ -268,20 +268,26 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
 
 def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
     before, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
-    for name in ("data/digits.h5", "data/digits.trial.json", "experts/digits/shard-000.h5", "distilled/digits/ipc-1/dm.safetensors"):
+    for name in (
+        "data/digits.h5",
+        "data/digits.trial.json",
+        "data/digits.network.json",
+        "experts/digits/shard-000.h5",
+        "distilled/digits/ipc-1/dm.safetensors",
+    ):
         path = tmp_path / "small" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     after, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
     assert {row.stage: (row.jobs, row.done) for row in after} == {
         "download": (0, 0),
-        "prepare": (2, 2),
+        "prepare": (3, 3),
         "experts": (3, 1),
         "distill": (3, 1),
         "evaluate": (4, 0),
         "tables": (3, 0),
         "figures": (1, 0),
-        "all": (16, 4),
+        "all": (17, 5),
     }
     assert after[1].hours == after[1].wall == after[1].disk == 0 and before[1].hours > 0
     assert after[2].hours < before[2].hours
@@ -290,7 +296,7 @@ def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     whole, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
-    assert (whole[-1].done, whole[-1].wall, whole[-1].disk) == (16, 0, 0)
+    assert (whole[-1].done, whole[-1].wall, whole[-1].disk) == (17, 0, 0)
 
 
 def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_chain(study, monkeypatch):
@@ -298,7 +304,7 @@ def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_c
     monkeypatch.setattr(plan, "cost", lambda study, on, stage, *job: costing.Cost(seconds.get(stage, 0.0), 1.0, 7.0, stage == "experts"))
     # 0.3 s a job are Snakemake's. Four jobs at once, but one shard at a time, of two threads.
     stages = {
-        "prepare": (10.3 + 0.3) / 4,
+        "prepare": (10.3 + 2 * 0.3) / 4,
         "experts": 2 * 100.3 + 0.3 / 4,
         "distill": 3 * 40.3 / 4,
         "evaluate": 4 * 20.3 / 4,
@@ -310,7 +316,7 @@ def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_c
     assert rows["distill"].wall * 3600 == pytest.approx(40.0)  # three at once: the longest
     assert rows["all"].wall * 3600 == pytest.approx(sum(stages.values()) + 4.0)
     assert rows["experts"].hours * 3600 == pytest.approx(2 * 100 * 2) and rows["distill"].hours * 3600 == pytest.approx(3 * 40)
-    assert (rows["all"].jobs, rows["all"].memory) == (16, 7.0)
+    assert (rows["all"].jobs, rows["all"].memory) == (17, 7.0)
     wide = plan.plan(study, "cpu", plan.Slots(1000, 1000, {}))[0]
     assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
 

@@ -193,7 +193,7 @@ KINDS = [(section, kind) for section in PACKAGES for kind in schema.part(section
 @pytest.mark.parametrize(("section", "kind"), KINDS)
 def test_the_schema_has_the_settings_that_the_kind_takes(section, kind):
     module = importlib.import_module(f"esp_core.{PACKAGES[section]}.{kind}")
-    taken = set(inspect.signature(module.build).parameters) - {"task", "classroom"}
+    taken = set(inspect.signature(module.build).parameters) - {"task", "context"}
     assert set(schema.part(section, kind)["properties"]) - {"kind", "weight"} == taken
     assert set(methods._file("recipes.yaml")["defaults"][section].get(kind, {})) - {"weight"} == taken
 

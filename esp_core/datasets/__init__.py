@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Split", "load"]
 
+FORMAT = "esp-dataset-1"  # written into every prepared file, and asked for when one is opened
+
 
 def __getattr__(name: str) -> Any:
     if name in __all__:

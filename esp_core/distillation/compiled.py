@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,12 @@ from torch.utils._pytree import tree_flatten
 
 from esp_core.augment.dsa import Chain
 from esp_core.distillation.passes import Outcome, Passes, Weighted
-from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.objectives import Batch, State, Statistic, Statistics
 from esp_core.training.compiling import compile_in_own_threads
 
 AGREE = 0.05  # of the norm: how far compiled code may be from eager; bfloat16 and the kinks of ReLU are good for 0.014
 NO_AUGMENTATION = Chain(())
-IN_STATE = ("theta", "basis", "direction", "target", "ensemble")  # the tensors of a `State`, in its order
+IN_STATE = ("theta", "basis", "direction", "target", "ensemble")  # the tensors of a `State`
 
 Pure = Callable[[dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]], Any]  # state, images, labels, what else is given
 
@@ -36,7 +37,7 @@ class CompiledPasses(Passes):
     The first result of each is held against eager's. Where they differ, or where compiling fails, the pass stays eager; a line says which.
     """
 
-    def __init__(self, terms: Sequence[Weighted], also: Sequence[Objective] = ()):
+    def __init__(self, terms: Sequence[Weighted], also: Sequence[Statistic] = ()):
         super().__init__(terms, also)
         compile_in_own_threads()
         self._made: dict[str, tuple[int, Pure | None]] = {}
@@ -82,10 +83,9 @@ class CompiledPasses(Passes):
     def _pure(self, eager: Callable[[Batch, Statistics], Any], state: State) -> Pure:
         """A pass as a function of tensors alone."""
 
-        def run(tensors: dict[str, Tensor], images: Tensor, labels: Tensor, given: dict[str, Tensor]) -> Any:
+        def run(tensors: dict[str, Any], images: Tensor, labels: Tensor, given: dict[str, Tensor]) -> Any:
             leaf = images.contiguous(memory_format=torch.channels_last).detach().requires_grad_()
-            subspace = (tensors.get(name) for name in IN_STATE[1:])
-            bare = State(state.network, tensors["theta"], state.classes, NO_AUGMENTATION, state.loss, *subspace)
+            bare = replace(state, draw=NO_AUGMENTATION, **tensors)
             return eager(self.batch(bare, leaf, labels), given)
 
         return run

@@ -20,7 +20,7 @@ from esp_core.distillation.selection import Selector
 from esp_core.distillation.walker import Walker
 from esp_core.networks import trying
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import Lesson, Objective, State, Whole
+from esp_core.objectives import Objective, OuterStep, Whole
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
@@ -56,8 +56,9 @@ class Distillation:
         self.selector = Selector(data, seeds.generator(*self.names, "selection"), self.network, trained)
         self.synthetic.initialise(seeds.generator(*self.names, "initialisation"), self.selector)
         self.synthetic.to(device)
-        classroom = teachers.Classroom(
+        context = teachers.Context(
             network=self.network,
+            classes=self.classes,
             fresh=lambda seed: flatten(fresh(seed)),
             seed=self.names,
             device=device,
@@ -66,7 +67,7 @@ class Distillation:
             augment=self.recipe["augment"],
             experts=experts,
         )
-        self.teacher = teachers.build(classroom, **self.recipe["teacher"]) if self.objectives or self.wholes else None
+        self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.wholes else None
         self.outer = Outer(self.synthetic, self.recipe, self.learned)
         wants = self.teacher.wants if self.teacher is not None else ()
         self.walker = Walker(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
@@ -99,9 +100,9 @@ class Distillation:
         assert self.teacher is not None
         generator = seeds.generator(*self.names, "step", self.step)
         draw = dsa.draw(self.recipe["augment"], self.classes, generator)
-        state = State(network=self.network, classes=self.classes, draw=draw, **self.teacher.state(self.step))
+        state = self.teacher.state(self.step, draw)
         images, labels, real = None, None, {}
-        summed = any(w.weight and w.objective.needs_real for w in self.objectives)
+        summed = bool(self.walker.over_real.terms)
         if summed or any(whole.needs_real for _, whole, _ in self.wholes):
             images, labels = self.selector.batch(self.recipe["real_batch"], generator)
         self.walker.prepare(state, 0 if images is None else len(images))
@@ -109,18 +110,18 @@ class Distillation:
             real = self.walker.real(images, labels, state)
         units = self._units(generator)
         outcome = self.walker.backward(real, state, units, self.outer.zero)
-        lesson = Lesson(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
+        step = OuterStep(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
         for name, whole, weight in self.wholes:
-            outcome = self._backward_whole(outcome, name, whole, weight, lesson)
+            outcome = self._backward_whole(outcome, name, whole, weight, step)
         self.outer.step(self.step)
         for _, whole, _ in self.wholes:
             whole.restrict()
         self.teacher.advance(outcome.synthetic)
         return outcome
 
-    def _backward_whole(self, outcome: Outcome, name: str, whole: Whole, weight: float, lesson: Lesson) -> Outcome:
+    def _backward_whole(self, outcome: Outcome, name: str, whole: Whole, weight: float, step: OuterStep) -> Outcome:
         try:
-            value = whole.backward(lesson, weight)
+            value = whole.backward(step, weight)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.title}: out of device memory in objectives.{name}; lower synthetic_batch, or see its settings in config/README.md"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.objectives import Batch, Objective, State, Statistic, Statistics
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,16 @@ class Outcome:
 
 
 class Passes:
-    """The passes for `terms`, and for the statistics of `also`, objectives whose loss is not asked for.
+    """The passes for `terms`, and for `also`, statistics that are wanted without a loss: the teacher's inner gradient, for one.
 
     They take a batch whose images (n, C, H, W) are augmented, and nothing that they return has a graph.
     """
 
-    def __init__(self, terms: Sequence[Weighted], also: Sequence[Objective] = ()):
+    def __init__(self, terms: Sequence[Weighted], also: Sequence[Statistic] = ()):
         self.terms = [term for term in terms if term.weight]
         self.also = list(also)
-        self.traces = any(o.needs_gradient for o in self.objectives)
-
-    @property
-    def objectives(self) -> list[Objective]:
-        """All whose statistics are wanted."""
-        return [*(term.objective for term in self.terms), *self.also]
+        self.wanted: list[Statistic] = [*(term.objective for term in self.terms), *self.also]
+        self.traces = any(one.needs_gradient for one in self.wanted)
 
     def forget(self) -> None:
         """The number of images a batch has changed; nothing here hangs on it."""
@@ -60,7 +56,7 @@ class Passes:
     def sums(self, batch: Batch) -> dict[str, Tensor]:
         """Every objective's statistics."""
         with torch.no_grad():
-            return {name: value.detach() for name, value in _statistics(self.objectives, batch).items()}
+            return {name: value.detach() for name, value in _statistics(self.wanted, batch).items()}
 
     def back(self, batch: Batch, cotangents: Mapping[str, Tensor]) -> Tensor:
         """The gradient of <statistics, cotangents> at the images of `batch`, (n, C, H, W)."""
@@ -88,9 +84,9 @@ class Passes:
         return Outcome(total, values, dict(synthetic))
 
 
-def _statistics(objectives: Sequence[Objective], batch: Batch) -> dict[str, Tensor]:
+def _statistics(wanted: Sequence[Statistic], batch: Batch) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
-    for objective in objectives:
-        for name, value in objective.statistics(batch).items():
+    for one in wanted:
+        for name, value in one.statistics(batch).items():
             sums.setdefault(name, value)
     return sums | {"class_count": batch.one_hot.sum(0)}

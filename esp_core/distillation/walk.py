@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from esp_core.distillation.passes import Outcome, Passes, Weighted
-from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.objectives import Batch, State, Statistics
 from esp_core.parametrisations import Parametrisation
 
 
@@ -21,21 +21,10 @@ def real_passes(objectives: Sequence[Weighted]) -> Passes:
     return Passes([term for term in objectives if term.objective.needs_real])
 
 
-def real_statistics(
-    objectives: Sequence[Weighted],
-    images: Tensor,
-    labels: Tensor,
-    state: State,
-    micro_batch: int | None = None,
-    passes: Passes | None = None,
-) -> dict[str, Tensor]:
-    """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU, in micro-batches and without a graph.
-
-    `passes`: those to use, `real_passes(objectives)` by default.
-    """
-    passes = passes or real_passes(objectives)
+def real_statistics(passes: Passes, images: Tensor, labels: Tensor, state: State, micro_batch: int | None = None) -> dict[str, Tensor]:
+    """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU, in micro-batches and without a graph."""
     sums: dict[str, Tensor] = {}
-    size = micro_batch or max(1, len(images))
+    size = even(max(1, len(images)), micro_batch)
     for part, names in zip(images.split(size), labels.split(size), strict=True):
         with torch.no_grad():
             _add(sums, passes.sums(passes.batch(state, part, names)))
@@ -43,26 +32,20 @@ def real_statistics(
 
 
 def backward(
-    objectives: Sequence[Weighted],
+    passes: Passes,
     synthetic: Parametrisation,
     real: Statistics,
     state: State,
     *,
     units: Tensor | None = None,
     micro_batch: int | None = None,
-    also: Sequence[Objective] = (),
-    passes: Passes | None = None,
 ) -> Outcome:
-    """Add the gradient of the weighted loss to `synthetic.tensors[...].grad`.
+    """Add the gradient of the weighted loss of `passes` to `synthetic.tensors[...].grad`; no objective is a gradient of zero.
 
-    No objective is a gradient of zero.
     `units`: the synthetic units of this step, all by default. `micro_batch`: images alive at once, all by default.
-    `also`: objectives whose statistics are wanted without a loss; the teacher's inner gradient, for one.
-    `passes`: those to use, `Passes(objectives, also)` by default.
     """
-    passes = passes or Passes(objectives, also)
     units = torch.arange(synthetic.units) if units is None else units
-    parts = units.split(len(units) if micro_batch is None else max(1, micro_batch // synthetic.images_per_unit))
+    parts = units.split(even(len(units), micro_batch and max(1, micro_batch // synthetic.images_per_unit)))
 
     def batch(part: Tensor) -> Batch:
         return passes.batch(state, synthetic.decode(part), synthetic.labels(part))
@@ -75,7 +58,7 @@ def backward(
         send_back(complete, gradient)
         return outcome
     sums: dict[str, Tensor] = {}
-    for part in parts if passes.objectives else ():
+    for part in parts if passes.wanted else ():
         with torch.no_grad():
             _add(sums, passes.sums(batch(part)))
     if not passes.terms:
@@ -87,6 +70,15 @@ def backward(
     for part in parts:
         send_back(again := batch(part), passes.back(again, cotangents))
     return outcome.detached()
+
+
+def even(count: int, most: int | None) -> int:
+    """Of `count` things at most `most` at a time, all by default: how many, such that all parts are equal where that takes few more.
+
+    Code is compiled for one number of images, and a rest would run without.
+    """
+    fewest = -(-count // (most or max(1, count)))
+    return next((count // parts for parts in range(max(1, fewest), 2 * fewest + 1) if count % parts == 0), most or count)
 
 
 def _add(sums: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:

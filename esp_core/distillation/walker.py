@@ -13,7 +13,7 @@ from esp_core.distillation.compiled import CompiledPasses
 from esp_core.distillation.memory import images_that_fit
 from esp_core.distillation.passes import Outcome, Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
-from esp_core.objectives import Batch, Objective, State
+from esp_core.objectives import Batch, State, Statistic
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
 from esp_core.training.compiling import COMPILE, WORTH_COMPILING, missing_compiler, operations
@@ -29,7 +29,7 @@ class Walker:
     def __init__(
         self,
         terms: Sequence[Weighted],
-        also: Sequence[Objective],
+        also: Sequence[Statistic],
         synthetic: Parametrisation,
         recipe: dict[str, Any],
         device: torch.device,
@@ -57,7 +57,7 @@ class Walker:
         if self.micro_batch is None:
             fits = images_that_fit(self.synthetic, state, self.device)
             self.micro_batch, self.real_part = (None if fits >= self.synthetic.images else fits), fits
-        if self.over_synthetic.objectives and self._compiles(state, images):
+        if self.over_synthetic.wanted and self._compiles(state, images):
             self.over_real, self.over_synthetic = CompiledPasses(self.over_real.terms), CompiledPasses(self.terms, self.also)
 
     def _compiles(self, state: State, images: int) -> bool:
@@ -99,7 +99,7 @@ class Walker:
         """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU."""
 
         def attempt() -> dict[str, Tensor]:
-            return real_statistics(self.terms, images, labels, state, self.real_part, self.over_real)
+            return real_statistics(self.over_real, images, labels, state, self.real_part)
 
         def fewer() -> None:
             smaller = min(self.real_part or len(images), len(images)) // 2
@@ -114,8 +114,7 @@ class Walker:
 
         def attempt() -> Outcome:
             zero()
-            size, passes = self.micro_batch, self.over_synthetic
-            return backward(self.terms, self.synthetic, real, state, units=units, micro_batch=size, also=self.also, passes=passes)
+            return backward(self.over_synthetic, self.synthetic, real, state, units=units, micro_batch=self.micro_batch)
 
         def fewer() -> None:
             images = len(units) * self.synthetic.images_per_unit

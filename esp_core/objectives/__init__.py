@@ -123,20 +123,25 @@ def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     raise UserError(f"loss: {kind!r}; use bce or ce")
 
 
-class Objective(ABC):
-    """A loss on additive statistics.
+class Statistic(ABC):
+    """Sums over images. `needs_gradient`: they ask for `Batch.gradient`."""
 
-    `needs_real`: it compares with statistics of real images. `needs_gradient`: its statistics ask for `Batch.gradient`. `traceable`: what
-    it does hangs on shapes alone, not on what the tensors hold, so that it can be compiled.
-    """
-
-    needs_real: bool = True
     needs_gradient: bool = False
-    traceable: bool = True
 
     @abstractmethod
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
         """Sums over the images of `batch`, by name."""
+
+
+class Objective(Statistic):
+    """A loss on additive statistics.
+
+    `needs_real`: it compares with statistics of real images. `traceable`: what it does hangs on shapes alone, not on what the tensors hold,
+    so that it can be compiled.
+    """
+
+    needs_real: bool = True
+    traceable: bool = True
 
     @abstractmethod
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
@@ -144,7 +149,7 @@ class Objective(ABC):
 
 
 @dataclass
-class Lesson:
+class OuterStep:
     """All that a `Whole` objective may use in one outer step."""
 
     synthetic: Parametrisation
@@ -172,8 +177,8 @@ class Whole(ABC):
         self.floors: dict[str, float] = {}
 
     @abstractmethod
-    def backward(self, lesson: Lesson, weight: float) -> Tensor:
-        """Add `weight` times the gradient to `lesson.synthetic.tensors[...].grad` and `self.tensors[...].grad`.
+    def backward(self, step: OuterStep, weight: float) -> Tensor:
+        """Add `weight` times the gradient to `step.synthetic.tensors[...].grad` and `self.tensors[...].grad`.
 
         Returns the value, without weight and without a graph.
         """

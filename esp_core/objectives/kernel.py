@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
-from esp_core.objectives import Lesson, State, Whole, one_hot
+from esp_core.objectives import OuterStep, State, Whole, one_hot
 
 PART = 256  # images alive at once; the gradient is the same for every value
 
@@ -30,17 +30,17 @@ class Kernel(Whole):
         super().__init__()
         self.ridge = ridge
 
-    def backward(self, lesson: Lesson, weight: float) -> Tensor:
-        assert lesson.images is not None and lesson.labels is not None
-        state, units, synthetic = lesson.state, lesson.units, lesson.synthetic
+    def backward(self, step: OuterStep, weight: float) -> Tensor:
+        assert step.images is not None and step.labels is not None
+        state, units, synthetic = step.state, step.units, step.synthetic
         networks = state.theta[None] if state.ensemble is None else state.ensemble
-        draw = dsa.draw(lesson.augment, 1, lesson.generator)
+        draw = dsa.draw(step.augment, 1, step.generator)
         parts = units.split(max(1, PART // synthetic.images_per_unit))
         with torch.no_grad():
-            real = torch.cat([features(state, networks, _shared(draw, part)) for part in lesson.images.split(PART)])
+            real = torch.cat([features(state, networks, _shared(draw, part)) for part in step.images.split(PART)])
             own = torch.cat([features(state, networks, _shared(draw, synthetic.decode(part))) for part in parts])
         own.requires_grad_()
-        loss = regression(own, synthetic.labels(units), real, lesson.labels, state.classes, self.ridge)
+        loss = regression(own, synthetic.labels(units), real, step.labels, state.classes, self.ridge)
         cotangents = torch.autograd.grad(weight * loss, own)[0].split([len(part) * synthetic.images_per_unit for part in parts])
         learned = [t for t in synthetic.tensors.values() if t.requires_grad]
         for part, cotangent in zip(parts, cotangents, strict=True):

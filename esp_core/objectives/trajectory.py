@@ -19,7 +19,7 @@ from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
-from esp_core.objectives import Lesson, Whole, training_loss
+from esp_core.objectives import OuterStep, Whole, training_loss
 from esp_core.runtime.errors import UserError
 
 MEMORIES = ("graph", "replay", "tesla")
@@ -28,9 +28,9 @@ SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then
 
 @dataclass(frozen=True)
 class _Step:
-    """The minibatch of one student step: which of the lesson's units, and their augmentation."""
+    """The minibatch of one student step: which of the outer step's units, and their augmentation."""
 
-    positions: Tensor  # (u,) int64, into lesson.units
+    positions: Tensor  # (u,) int64, into outer.units
     draw: Draw | Chain  # one operation, numbers per image
 
 
@@ -52,10 +52,10 @@ class Trajectory(Whole):
         self.tensors = {"step_size": torch.tensor(step_size)}
         self.floors = {"step_size": SMALLEST}
 
-    def backward(self, lesson: Lesson, weight: float) -> Tensor:
-        if lesson.state.target is None:
+    def backward(self, outer: OuterStep, weight: float) -> Tensor:
+        if outer.state.target is None:
             raise UserError("objectives.trajectory: needs a segment's end; use teacher.kind: experts")
-        student = _Student(lesson, self._plan(lesson), self.tensors["step_size"])
+        student = _Student(outer, self._plan(outer), self.tensors["step_size"])
         ways: dict[str, Callable[[_Student, float], Tensor]] = {"graph": _through_graph, "replay": _by_replay, "tesla": _by_tesla}
         return ways[self.memory](student, weight)
 
@@ -63,12 +63,12 @@ class Trajectory(Whole):
         with torch.no_grad():
             self.tensors["step_size"].clamp_(min=SMALLEST)
 
-    def _plan(self, lesson: Lesson) -> list[_Step]:
+    def _plan(self, outer: OuterStep) -> list[_Step]:
         """The minibatches of all steps, drawn before the first walk so that every walk sees the same."""
-        per_unit = lesson.synthetic.images_per_unit
-        parts = _passes(len(lesson.units), self.batch and max(1, self.batch // per_unit), lesson.generator)
+        per_unit = outer.synthetic.images_per_unit
+        parts = _passes(len(outer.units), self.batch and max(1, self.batch // per_unit), outer.generator)
         chosen = [next(parts) for _ in range(self.steps)]
-        return [_Step(p, dsa.draw(lesson.augment, len(p) * per_unit, lesson.generator, same_operation=True)) for p in chosen]
+        return [_Step(p, dsa.draw(outer.augment, len(p) * per_unit, outer.generator, same_operation=True)) for p in chosen]
 
 
 def _passes(units: int, batch: int | None, generator: torch.Generator) -> Iterator[Tensor]:
@@ -81,20 +81,20 @@ def _passes(units: int, batch: int | None, generator: torch.Generator) -> Iterat
 class _Student:
     """The student's steps as functions of theta and images, and the loss at the end (Eq. 1)."""
 
-    def __init__(self, lesson: Lesson, plan: list[_Step], step_size: Tensor):
-        self.lesson, self.plan, self.step_size = lesson, plan, step_size
-        self.state, self.synthetic = lesson.state, lesson.synthetic
+    def __init__(self, outer: OuterStep, plan: list[_Step], step_size: Tensor):
+        self.outer, self.plan, self.step_size = outer, plan, step_size
+        self.state, self.synthetic = outer.state, outer.synthetic
         assert self.state.target is not None
         self.start, self.target = self.state.theta.detach(), self.state.target.detach()
         self.lr = step_size.detach()
         self.learned = [t for t in (*self.synthetic.tensors.values(), step_size) if t.requires_grad]
 
     def images(self, step: _Step) -> Tensor:
-        return self.synthetic.decode(self.lesson.units[step.positions])
+        return self.synthetic.decode(self.outer.units[step.positions])
 
     def gradient(self, theta: Tensor, images: Tensor, step: _Step, *, graph: bool) -> Tensor:
         """(P,), of the mean cross-entropy over the step's `images`, not yet augmented, at theta (which requires grad)."""
-        labels = self.synthetic.labels(self.lesson.units[step.positions]).to(images.device)
+        labels = self.synthetic.labels(self.outer.units[step.positions]).to(images.device)
         with torch.enable_grad():
             logits = self.state.network(theta, step.draw(images))[1]
             return torch.autograd.grad(training_loss(logits, labels, "ce") / len(labels), theta, create_graph=graph)[0]
@@ -127,7 +127,7 @@ class _Student:
 
 
 def _through_graph(student: _Student, weight: float) -> Tensor:
-    units, per_unit = student.lesson.units, student.synthetic.images_per_unit
+    units, per_unit = student.outer.units, student.synthetic.images_per_unit
     decoded = student.synthetic.decode(units).unflatten(0, (len(units), per_unit))  # once for all steps
     theta = student.start.clone().requires_grad_()
     for step in student.plan:

@@ -199,6 +199,7 @@ _STAGES: dict[str, Callable[[Study, Device, Spec], Cost]] = {
     "download": _download,
     "prepare": _prepare,
     "trial": _trial,
+    "network": _trial,
     "experts": _experts,
     "manifest": _manifest,
     "distill": _distill,

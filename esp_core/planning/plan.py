@@ -26,7 +26,7 @@ from esp_core.study.provenance import ROOT
 # The stages that are shown, what they run, and the rule whose threads a profile sets.
 STAGES = {
     "download": ("download",),
-    "prepare": ("prepare", "trial"),
+    "prepare": ("prepare", "trial", "network"),
     "experts": ("experts", "manifest"),
     "distill": ("distill",),
     "evaluate": ("evaluate",),

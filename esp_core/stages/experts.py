@@ -15,8 +15,6 @@ def train(arguments: argparse.Namespace) -> None:
     from esp_core.study.provenance import module_file, source_digest
     from esp_core.trajectories.producing import produce
 
-    if arguments.trial:  # by name, so that editing the trial retrains no expert
-        importlib.import_module("esp_core.stages.trial").run(arguments.trial, arguments.data)
     devices.reuse_memory()
     network = module_of(arguments.spec["network"]["name"])
     code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
@@ -46,7 +44,6 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part file")
     one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
     one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
-    one.add_argument("--trial", type=jobspec.read, help="JSON: the networks and sets to try first, as `python -m esp_core trial` does")
     one.add_argument("--out", type=Path, required=True, help="the shard to write")
     one.set_defaults(run=train)
     two = commands.add_parser("manifest", help="list the shards of a study")

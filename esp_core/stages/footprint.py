@@ -28,7 +28,7 @@ from esp_core.distillation.compiled import CompiledPasses
 from esp_core.distillation.passes import Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import Lesson, Objective, State, Whole
+from esp_core.objectives import Objective, OuterStep, State, Whole
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import devices, files, seeds
 from esp_core.runtime.errors import command
@@ -140,8 +140,8 @@ class Bench:
         needed = any(t.objective.needs_real and t.weight for t in terms)
         kind = CompiledPasses if self.compiled else Passes
         over_real, over_synthetic = self._passes = self._passes or (kind(real_passes(terms).terms), kind(terms))
-        real = real_statistics(terms, self.real, self.labels, self.state, micro_batch, over_real) if needed else {}
-        outcome = backward(terms, self.synthetic, real, self.state, micro_batch=micro_batch, passes=over_synthetic)
+        real = real_statistics(over_real, self.real, self.labels, self.state, micro_batch) if needed else {}
+        outcome = backward(over_synthetic, self.synthetic, real, self.state, micro_batch=micro_batch)
         if self.state.basis is not None and "gradient" in outcome.synthetic:
             gradient = outcome.synthetic["gradient"] / self.synthetic.images
             self.state.theta = self.state.theta - 0.1 * subspace.project(self.state.basis, gradient)
@@ -150,7 +150,7 @@ class Bench:
         objective.tensors = {name: t.to(self.device).requires_grad_() for name, t in objective.tensors.items()}
         units = torch.arange(self.synthetic.units)
         real, labels = (self.real, self.labels) if objective.needs_real else (None, None)
-        objective.backward(Lesson(self.synthetic, units, self.state, real, labels, self.recipe["augment"], self.generator), weight)
+        objective.backward(OuterStep(self.synthetic, units, self.state, real, labels, self.recipe["augment"], self.generator), weight)
 
     @property
     def walks(self) -> bool:

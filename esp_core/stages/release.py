@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from esp_core.datasets.verifying import sha256
+from esp_core.datasets.official import sha256
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.config import Study, load
@@ -193,8 +193,8 @@ def test(path: Path, network: str, data: Path | None, seeds: int, device: str, r
 
 def _prepared(card: Card, results: Path) -> Path:
     from esp_core.datasets.catalogue import is_official
-    from esp_core.stages.download import download
-    from esp_core.stages.prepare import prepare
+    from esp_core.datasets.downloading import download
+    from esp_core.datasets.preparing import prepare
 
     job = card["dataset"]["prepare"]
     name, kind = job["dataset"], job["kind"]

@@ -123,6 +123,7 @@ class Study:
         yield from (("download", name) for name in used if catalogue.is_official(self.datasets[name]["kind"]))
         yield from (("prepare", name) for name in used)
         yield from (("trial", name) for name in used)
+        yield from (("network", name) for name in taught)
         yield from (("experts", name, str(shard)) for name in taught for shard in self.shards(name))
         yield from (("manifest", name) for name in taught)
         yield from (("distill", dataset, str(ipc), method) for dataset, ipc, method in self.condensed())

@@ -1,4 +1,4 @@
-"""Where the first output of each job lies below the folder of results: the one place that spells it. Light, since the Snakefile loads it."""
+"""Where the first output of each job lies below the results folder: the one place that spells it. The Snakefile loads it, so no torch."""
 
 from pathlib import PurePosixPath
 
@@ -8,6 +8,7 @@ PATTERNS = {
     "download": "downloads/{dataset}/files.json",
     "prepare": "{study}/data/{dataset}.h5",
     "trial": "{study}/data/{dataset}.trial.json",
+    "network": "{study}/data/{dataset}.network.json",
     "experts": "{study}/experts/{dataset}/shard-{shard}.h5",
     "manifest": "{study}/experts/{dataset}/manifest.json",
     "distill": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",

@@ -61,6 +61,14 @@ def _trial(study: Study, dataset: str) -> Spec:
     }
 
 
+def _network(study: Study, dataset: str) -> Spec:
+    """The network of the experts, tried before they are trained.
+
+    Nothing stands here, and nothing in its code digest, that the experts' own do not hold: no other change may run them again.
+    """
+    return {"dataset": dataset, "networks": [{"network": study.distill_network(dataset), "needs": ["features", "classifier"]}], "sets": []}
+
+
 def _each_once(values: list[Spec]) -> list[Spec]:
     return [value for i, value in enumerate(values) if value not in values[:i]]
 
@@ -194,6 +202,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "download": _download,
     "prepare": _prepare,
     "trial": _trial,
+    "network": _network,
     "experts": _experts,
     "manifest": _manifest,
     "distill": _distill,
@@ -249,6 +258,9 @@ def _digest(modules: tuple[str, ...]) -> str:
 def _modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
     """The stage's module and those that it looks up by name."""
     given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
+    if stage == "network":
+        yield from _network_modules(study.distill_network(given["dataset"])["name"])
+        return
     yield f"esp_core.stages.{'experts' if stage == 'manifest' else stage}"
     if stage == "prepare":
         yield f"esp_core.datasets.{study.datasets[given['dataset']]['kind']}"

@@ -1,5 +1,5 @@
 """Teachers: the stream of networks under which real and synthetic data are compared. Each kind is a module of this
-package with `build(classroom, **settings)`."""
+package with `build(context, **settings)`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from esp_core.augment.dsa import Chain, Draw
 from esp_core.networks.flat import FlatNetwork
-from esp_core.objectives import Objective, State, Statistics
+from esp_core.objectives import State, Statistic, Statistics
 from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Classroom:
+class Context:
     """What a teacher may use: how to make a network, the names of its seeds, the images, and experts where there are any."""
 
     network: FlatNetwork
+    classes: int
     fresh: Any  # seed -> theta (P,), a new random initialisation
     seed: tuple[str | int, ...]
     device: torch.device
@@ -38,13 +40,13 @@ class Classroom:
 
 
 class Teacher(ABC):
-    """Gives a state for every outer step; `wants` names the synthetic statistics that its inner step needs."""
+    """Gives a state for every outer step; `wants` are the synthetic statistics that its inner step needs."""
 
-    wants: Sequence[Objective] = ()
+    wants: Sequence[Statistic] = ()
 
     @abstractmethod
-    def state(self, step: int) -> dict[str, Any]:
-        """The fields of `State` that the teacher decides, for outer step `step` (from 0)."""
+    def state(self, step: int, draw: Draw | Chain) -> State:
+        """What outer step `step` (from 0) sees of the teacher, under the augmentation `draw`."""
 
     def advance(self, synthetic: Statistics) -> None:
         """The inner step (Eq. 6) after an outer step, from the synthetic sums; none by default."""
@@ -57,14 +59,14 @@ class Teacher(ABC):
         return {}
 
 
-def build(classroom: Classroom, kind: str, **settings: Any) -> Teacher:
+def build(context: Context, kind: str, **settings: Any) -> Teacher:
     """The teacher `kind`. Raises UserError for a setting that it does not have, or where it lacks experts."""
     factory = importlib.import_module(f"esp_core.teachers.{kind}").build
     try:
-        inspect.signature(factory).bind(classroom, **settings)
+        inspect.signature(factory).bind(context, **settings)
     except TypeError as error:
         raise UserError(f"teacher {kind}: {error}") from None
-    return cast(Teacher, factory(classroom, **settings))
+    return cast(Teacher, factory(context, **settings))
 
 
-__all__ = ["Classroom", "State", "Teacher", "build"]
+__all__ = ["Context", "State", "Teacher", "build"]

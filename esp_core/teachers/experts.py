@@ -1,28 +1,25 @@
 """`experts`: start at a segment of an expert trajectory and walk N inner steps on the synthetic set (Algorithm 1)."""
 
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
-from esp_core.objectives import Batch, Objective, State, Statistics
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.objectives import Batch, State, Statistic, Statistics
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
-from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers import Context, Teacher
 from esp_core.trajectories import subspace
 
 
-class _InnerGradient(Objective):
-    """Asks the walk for G without a loss of its own."""
+class _InnerGradient(Statistic):
+    """G (Eq. 4), for the inner step."""
 
-    needs_real = False
     needs_gradient = True
 
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
         return {"gradient": batch.gradient}
-
-    def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
-        raise AssertionError("the inner gradient is a statistic, not a loss")
 
 
 class Experts(Teacher):
@@ -32,31 +29,40 @@ class Experts(Teacher):
     `length` is T, in epochs; `steps` is N; `basis` is "raw" (T + 1 snapshots, Eq. 2) or "difference" (T differences).
     """
 
-    def __init__(self, classroom: Classroom, length: int, steps: int, start_max: int, lr: float, projected: bool, basis: str, loss: str):
-        if classroom.experts is None:
+    def __init__(self, context: Context, length: int, steps: int, start_max: int, lr: float, projected: bool, basis: str, loss: str):
+        if context.experts is None:
             raise UserError("teacher.kind: experts needs trajectories; give --experts or use teacher.kind: random")
-        if start_max + length >= classroom.experts.snapshots:
+        if start_max + length >= context.experts.snapshots:
             raise UserError(
                 f"teacher: start_max {start_max} + length {length} needs {start_max + length + 1} snapshots an expert, "
-                f"the store keeps {classroom.experts.snapshots}; raise experts.keep or lower teacher.start_max"
+                f"the store keeps {context.experts.snapshots}; raise experts.keep or lower teacher.start_max"
             )
         if basis not in get_args(subspace.Kind):
             raise UserError(f"teacher.basis: {basis!r}; use one of {', '.join(get_args(subspace.Kind))}")
-        self.classroom, self.experts = classroom, classroom.experts
+        self.context, self.experts = context, context.experts
         self.length, self.steps, self.start_max = length, steps, start_max
         self.lr, self.projected, self.kind, self.loss = lr, projected, cast(subspace.Kind, basis), loss
         self.wants = (_InnerGradient(),) if steps > 1 else ()
         self._segment = -1
         self._theta: Tensor
 
-    def state(self, step: int) -> dict[str, Any]:
+    def state(self, step: int, draw: Draw | Chain) -> State:
         if step // self.steps != self._segment:
             self._open(step // self.steps)
             self._theta = self._first
-        return {"theta": self._theta, "basis": self._basis, "direction": self._direction, "target": self._target, "loss": self.loss}
+        return State(
+            self.context.network,
+            self._theta,
+            self.context.classes,
+            draw,
+            loss=self.loss,
+            basis=self._basis,
+            direction=self._direction,
+            target=self._target,
+        )
 
     def _open(self, number: int) -> None:
-        generator = seeds.generator(*self.classroom.seed, "segment", number)
+        generator = seeds.generator(*self.context.seed, "segment", number)
         expert = int(torch.randint(len(self.experts), (1,), generator=generator))
         start = int(torch.randint(self.start_max + 1, (1,), generator=generator))
         snapshots = self.experts.segment(expert, start, self.length)
@@ -76,11 +82,11 @@ class Experts(Teacher):
 
     def resume(self, saved: dict[str, Tensor]) -> None:
         self._open(int(saved["segment"]))
-        self._theta = saved["theta"].to(self.classroom.device)
+        self._theta = saved["theta"].to(self.context.device)
 
 
 def build(
-    classroom: Classroom,
+    context: Context,
     length: int = 5,
     steps: int = 5,
     start_max: int = 20,
@@ -90,4 +96,4 @@ def build(
     loss: str = "bce",
 ) -> Experts:
     """See `Experts`; lr 0.1 is Section 4.2's, the other numbers the paper leaves open (docs/choices.md)."""
-    return Experts(classroom, length, steps, start_max, lr, projected, basis, loss)
+    return Experts(context, length, steps, start_max, lr, projected, basis, loss)

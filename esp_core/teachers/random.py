@@ -1,29 +1,29 @@
 """`random`: new random networks at every step, never trained (DM, KFS)."""
 
-from typing import Any
-
 import torch
 
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.objectives import State
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
-from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers import Context, Teacher
 
 
 class Random(Teacher):
     """`count` networks are drawn afresh at every outer step from (seed, step); theta is the first of them."""
 
-    def __init__(self, classroom: Classroom, count: int = 1):
+    def __init__(self, context: Context, count: int = 1):
         if count < 1:
             raise UserError(f"teacher.count: {count}; use at least 1")
-        self.classroom, self.count = classroom, count
+        self.context, self.count = context, count
 
-    def state(self, step: int) -> dict[str, Any]:
+    def state(self, step: int, draw: Draw | Chain) -> State:
         names = [("network", step), *(("network", step, k) for k in range(1, self.count))]
-        ensemble = torch.stack([self.classroom.fresh(seeds.derive(*self.classroom.seed, *name)) for name in names])
-        ensemble = ensemble.to(self.classroom.device)
-        return {"theta": ensemble[0], "ensemble": ensemble}
+        ensemble = torch.stack([self.context.fresh(seeds.derive(*self.context.seed, *name)) for name in names])
+        ensemble = ensemble.to(self.context.device)
+        return State(self.context.network, ensemble[0], self.context.classes, draw, ensemble=ensemble)
 
 
-def build(classroom: Classroom, count: int = 1) -> Random:
+def build(context: Context, count: int = 1) -> Random:
     """See `Random`."""
-    return Random(classroom, count)
+    return Random(context, count)

@@ -1,14 +1,13 @@
 """`trained_on_real`: random networks that learn from real images between the outer steps (IDC, Kim et al., 2022)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from esp_core.augment import dsa
-from esp_core.objectives import Statistics
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
-from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
 from esp_core.training.loop import Images
 
@@ -20,25 +19,25 @@ class TrainedOnReal(Teacher):
     mixed, as IDC's code does.
     """
 
-    def __init__(self, classroom: Classroom, rule: Rule, inner_steps: int, images: int):
-        self.classroom, self.learner = classroom, Learner(classroom.network, rule)
+    def __init__(self, context: Context, rule: Rule, inner_steps: int, images: int):
+        self.context, self.learner = context, Learner(context.network, rule)
         self.inner_steps, self.count, self._step = inner_steps, images, 0
-        data = classroom.real.data
+        data = context.real.data
         self.real = Images(data.train.images, data.train.labels, data)
-        listed = dsa.parse(classroom.augment.replace("+", "_"))
+        listed = dsa.parse(context.augment.replace("+", "_"))
         self.operations = [o for o in listed if not (o == "cutout" and rule.cutmix)]
 
-    def state(self, step: int) -> dict[str, Any]:
+    def state(self, step: int, draw: Draw | Chain) -> State:
         self._step = step
         if step % self.inner_steps == 0:
-            fresh = self.classroom.fresh(seeds.derive(*self.classroom.seed, "network", step // self.inner_steps))
-            self.learner.begin(fresh.to(self.classroom.device))
-        return {"theta": self.learner.theta, "loss": "ce"}
+            fresh = self.context.fresh(seeds.derive(*self.context.seed, "network", step // self.inner_steps))
+            self.learner.begin(fresh.to(self.context.device))
+        return State(self.context.network, self.learner.theta, self.context.classes, draw, loss="ce")
 
     def advance(self, synthetic: Statistics) -> None:
         if (self._step + 1) % self.inner_steps == 0:
             return  # the next step has a new network
-        generator = seeds.generator(*self.classroom.seed, "inner", self._step)
+        generator = seeds.generator(*self.context.seed, "inner", self._step)
         order = torch.randperm(len(self.real), generator=generator)[: self.count]
         self.learner.epoch(order, self.real.batch, self._augment, generator)
 
@@ -49,7 +48,7 @@ class TrainedOnReal(Teacher):
         return {"theta": self.learner.theta, "velocity": self.learner.velocity}
 
     def resume(self, saved: dict[str, Tensor]) -> None:
-        self.learner.theta, self.learner.velocity = (saved[name].to(self.classroom.device) for name in ("theta", "velocity"))
+        self.learner.theta, self.learner.velocity = (saved[name].to(self.context.device) for name in ("theta", "velocity"))
 
 
 def augmented(images: Tensor, operations: list[str], generator: torch.Generator) -> Tensor:
@@ -63,7 +62,7 @@ def augmented(images: Tensor, operations: list[str], generator: torch.Generator)
 
 
 def build(
-    classroom: Classroom,
+    context: Context,
     inner_steps: int = 100,
     images: int = 2048,
     lr: float = 0.01,
@@ -74,4 +73,4 @@ def build(
 ) -> TrainedOnReal:
     """See `TrainedOnReal`; the numbers are those of IDC's code for CIFAR."""
     rule = Rule(lr=lr, momentum=momentum, weight_decay=weight_decay, batch=batch, cutmix=cutmix)
-    return TrainedOnReal(classroom, rule, inner_steps, images)
+    return TrainedOnReal(context, rule, inner_steps, images)

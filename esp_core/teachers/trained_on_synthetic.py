@@ -1,15 +1,14 @@
 """`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from esp_core.augment import dsa
-from esp_core.objectives import Statistics
+from esp_core.augment.dsa import Chain, Draw
+from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
-from esp_core.teachers import Classroom, Teacher
+from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
 
 
@@ -27,7 +26,7 @@ class TrainedOnSynthetic(Teacher):
 
     def __init__(
         self,
-        classroom: Classroom,
+        context: Context,
         rule: Rule,
         outer_loop: int,
         inner_loop: int,
@@ -39,22 +38,22 @@ class TrainedOnSynthetic(Teacher):
     ):
         if loops not in ("fixed", "dynamic"):
             raise UserError(f"teacher.loops: {loops!r}; use fixed or dynamic")
-        self.classroom, self.learner = classroom, Learner(classroom.network, rule)
+        self.context, self.learner = context, Learner(context.network, rule)
         self.outer_loop, self.inner_loop, self.dynamic = outer_loop, inner_loop, loops == "dynamic"
         self.outer_change, self.inner_change, self.window, self.query = outer_change, inner_change, window, query
         self._network, self._position, self._step = 0, 0, 0
         self._accuracies: list[float] = []
 
-    def state(self, step: int) -> dict[str, Any]:
+    def state(self, step: int, draw: Draw | Chain) -> State:
         self._step = step
         if self._position == 0:
-            fresh = self.classroom.fresh(seeds.derive(*self.classroom.seed, "network", self._network))
-            self.learner.begin(fresh.to(self.classroom.device))
-        return {"theta": self.learner.theta, "loss": "ce"}
+            fresh = self.context.fresh(seeds.derive(*self.context.seed, "network", self._network))
+            self.learner.begin(fresh.to(self.context.device))
+        return State(self.context.network, self.learner.theta, self.context.classes, draw, loss="ce")
 
     def advance(self, synthetic: Statistics) -> None:
         self._position += 1
-        generator = seeds.generator(*self.classroom.seed, "inner", self._step)
+        generator = seeds.generator(*self.context.seed, "inner", self._step)
         if self._leaves(generator):
             self._network, self._position, self._accuracies = self._network + 1, 0, []
         else:
@@ -69,10 +68,10 @@ class TrainedOnSynthetic(Teacher):
         return len(self._accuracies) == self.window and _range(self._accuracies) < self.outer_change
 
     def _learn(self, generator: torch.Generator) -> None:
-        units = torch.arange(self.classroom.synthetic.units)
+        units = torch.arange(self.context.synthetic.units)
         with torch.no_grad():
-            images = self.classroom.synthetic.decode(units)
-        labels = self.classroom.synthetic.labels(units).to(images.device)
+            images = self.context.synthetic.decode(units)
+        labels = self.context.synthetic.labels(units).to(images.device)
         accuracies: list[float] = []
         for _ in range(self.inner_loop):
             order = torch.randperm(len(labels), generator=generator)
@@ -83,10 +82,10 @@ class TrainedOnSynthetic(Teacher):
                     return
 
     def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return dsa.draw(self.classroom.augment, len(images), generator, same_operation=True)(images)
+        return dsa.draw(self.context.augment, len(images), generator, same_operation=True)(images)
 
     def _accuracy(self, generator: torch.Generator) -> float:
-        return self.learner.accuracy(*self.classroom.real.batch(self.query, generator))
+        return self.learner.accuracy(*self.context.real.batch(self.query, generator))
 
     def checkpoint(self) -> dict[str, Tensor]:
         place = {"network": torch.tensor(self._network), "position": torch.tensor(self._position)}
@@ -97,7 +96,7 @@ class TrainedOnSynthetic(Teacher):
     def resume(self, saved: dict[str, Tensor]) -> None:
         self._network, self._position = int(saved["network"]), int(saved["position"])
         if self._position:
-            self.learner.begin(saved["theta"].to(self.classroom.device))
+            self.learner.begin(saved["theta"].to(self.context.device))
             self._accuracies = saved["accuracies"].tolist()
 
 
@@ -106,7 +105,7 @@ def _range(values: list[float]) -> float:
 
 
 def build(
-    classroom: Classroom,
+    context: Context,
     outer_loop: int = 1,
     inner_loop: int = 1,
     lr: float = 0.01,
@@ -119,4 +118,4 @@ def build(
 ) -> TrainedOnSynthetic:
     """See `TrainedOnSynthetic`; the defaults are DC's and DSA's code at IPC 1, those from `outer_change` on CAFE's."""
     rule = Rule(lr=lr, batch=batch)
-    return TrainedOnSynthetic(classroom, rule, outer_loop, inner_loop, loops, outer_change, inner_change, window, query)
+    return TrainedOnSynthetic(context, rule, outer_loop, inner_loop, loops, outer_change, inner_change, window, query)

@@ -41,7 +41,16 @@ STUDY = {**TINY, "device": "auto", "datasets": {"digits": {"ipc": [1], "options"
 SMALLER = {**STUDY, "methods": {"dm": STUDY["methods"]["dm"]}}
 # What is submitted, by rule or group. What computes has one thread, since the machine is small.
 ON_A_GPU = ("train_experts", "distill", "evaluate")
-JOBS = {"data": 1, "try_networks_and_sets": 1, "train_experts": 2, "list_experts": 1, "distill": 2, "evaluate": 2, "tables": 1}
+JOBS = {
+    "data": 1,
+    "try_networks_and_sets": 1,
+    "try_distill_network": 1,
+    "train_experts": 2,
+    "list_experts": 1,
+    "distill": 2,
+    "evaluate": 2,
+    "tables": 1,
+}
 FEWER_JOBS = {"data": 1, "try_networks_and_sets": 1, "distill": 1, "evaluate": 1, "tables": 1}
 THREADS = ("--set-threads", *(f"{rule}=1" for rule in (*ON_A_GPU, "evaluate_full", "measure_memory")))
 

@@ -8,13 +8,12 @@ import io
 import os
 import random
 import shutil
-import tarfile
 import traceback
-import zipfile
 
 import numpy as np
 import pytest
 import torch
+from dataset_files import save, tar, zipped
 from PIL import Image
 from small import dataset, spec
 from test_tables import put
@@ -188,8 +187,6 @@ def own(kind, **options):
 
 
 def test_a_users_npz_and_hdf5(tmp_path):
-    import h5py
-
     chance = np.random.default_rng(0)
     arrays = {
         "train_images": chance.integers(0, 256, (20, 8, 8, 3), np.uint8),
@@ -197,12 +194,9 @@ def test_a_users_npz_and_hdf5(tmp_path):
         "test_images": chance.integers(0, 256, (6, 8, 8, 3), np.uint8),
         "test_labels": np.arange(6) % 2,
     }
-    np.savez_compressed(tmp_path / "own.npz", **arrays)
-    assert every(tmp_path / "own.npz", own("npz")) > 0
-    with h5py.File(tmp_path / "own.h5", "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-    assert every(tmp_path / "own.h5", own("hdf5")) > 0
+    for kind in ("npz", "hdf5"):
+        save(kind, tmp_path / f"own.{kind}", **arrays)
+        assert every(tmp_path / f"own.{kind}", own(kind)) > 0
 
 
 def test_a_folder_with_a_damaged_picture(tmp_path):
@@ -219,18 +213,7 @@ def test_a_folder_with_a_damaged_picture(tmp_path):
 
 
 def archive(kind, files):
-    content = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped:
-            for name, data in files.items():
-                zipped.writestr(name, data)
-        return content.getvalue()
-    with tarfile.open(fileobj=content, mode="w:gz" if kind == "tar.gz" else "w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return content.getvalue()
+    return zipped(files) if kind == "zip" else tar(files, "w:gz" if kind == "tar.gz" else "w")
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
@@ -252,15 +235,3 @@ def test_an_archive_is_unpacked_into_its_folder_or_not_at_all(kind, tmp_path):
             assert {p.name for p in folder.parent.iterdir()} <= {"official"}
 
     assert every(path, read) > 0
-
-
-@pytest.mark.parametrize(
-    "name", ["../outside", "/absolute/outside", "official/../../outside", "C:\\outside", "..\\outside", "official/x/../../../o"]
-)
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_a_member_that_would_leave_the_folder_stops_everything(kind, name, tmp_path):
-    path = tmp_path / "data"
-    path.write_bytes(archive(kind, {"official/a": b"1", name: b"evil"}))
-    with pytest.raises(UserError, match="outside its folder"):
-        unpack(path, tmp_path / "place" / "official", lambda _: True, lambda _: None, "get it again")
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]

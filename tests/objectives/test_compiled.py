@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map
 from esp_core import objectives
 from esp_core.distillation.compiled import CompiledPasses
 from esp_core.distillation.passes import Passes, Weighted
-from esp_core.distillation.walk import backward, real_statistics
+from esp_core.distillation.walk import backward, real_passes, real_statistics
 
 compile_for_real = torch.compile
 
@@ -30,11 +30,11 @@ def passes(terms, also=()):
     return CompiledPasses([t for t in terms if t.objective.needs_real]), CompiledPasses(terms, also)
 
 
-def gradients(terms, synthetic, state, real, labels, over, micro_batch=None, also=()):
+def gradients(terms, synthetic, state, real, labels, over, micro_batch=None, units=None):
     for tensor in synthetic.tensors.values():
         tensor.grad = None
-    sums = real_statistics(terms, real, labels, state, micro_batch, over[0])
-    outcome = backward(terms, synthetic, sums, state, micro_batch=micro_batch, also=also, passes=over[1])
+    sums = real_statistics(over[0], real, labels, state, micro_batch)
+    outcome = backward(over[1], synthetic, sums, state, micro_batch=micro_batch, units=units)
     return outcome, [t.grad for t in synthetic.tensors.values()]
 
 
@@ -62,8 +62,8 @@ def test_the_plain_gradient_under_states_that_were_not_traced(choice, loss, micr
 def test_the_sums_and_values_of_eager_passes(kind, micro_batch):
     terms, also = weighted("distribution logits, sum"), (objectives.build("projection"),)
     case = setting(kind)
-    ours, _ = gradients(terms, *case, passes(terms, also), micro_batch, also)
-    theirs, _ = gradients(terms, *case, (None, Passes(terms, also)), micro_batch, also)
+    ours, _ = gradients(terms, *case, passes(terms, also), micro_batch)
+    theirs, _ = gradients(terms, *case, (real_passes(terms), Passes(terms, also)), micro_batch)
     torch.testing.assert_close(vars(ours), vars(theirs))
     assert set(ours.synthetic) == {"class_logits", "class_count", "gradient"}
 
@@ -71,11 +71,12 @@ def test_the_sums_and_values_of_eager_passes(kind, micro_batch):
 def test_the_rest_of_a_split_runs_eagerly_and_forgetting_compiles_anew(capsys):
     terms = weighted("esp")
     case, over = setting("pixels"), passes(terms)
-    _, whole = gradients(terms, *case, over)
-    for size in (5, 7):
+    units = torch.arange(11)
+    _, whole = gradients(terms, *case, over, units=units)
+    for size in (4, 5):
         for one in over:
             one.forget()
-        _, parts = gradients(terms, *case, over, size)  # 12 images: 5, 5, 2 and 7, 5
+        _, parts = gradients(terms, *case, over, size, units)  # 11 images: 4, 4, 3 and 5, 5, 1
         torch.testing.assert_close(parts, whole)
         assert f"back: compiled for {size} images" in capsys.readouterr().err
 
@@ -88,7 +89,7 @@ def test_eager_goes_on_where_compiling_fails_or_gives_another_result(monkeypatch
         return lambda *given: tree_map(lambda x: 1.2 * x, function(*given))
 
     terms, case = weighted("projection"), setting("pixels")
-    _, reference = gradients(terms, *case, (None, Passes(terms)))
+    _, reference = gradients(terms, *case, (real_passes(terms), Passes(terms)))
     monkeypatch.setattr(torch, "compile", broken)
     over = passes(terms)
     for _ in range(2):
@@ -111,7 +112,7 @@ def test_the_first_result_is_that_of_the_code_that_goes_on(monkeypatch):
     terms, case = weighted("projection"), setting("pixels")
     over = passes(terms)
     (_, first), (_, second) = gradients(terms, *case, over), gradients(terms, *case, over)
-    _, eager = gradients(terms, *case, (None, Passes(terms)))
+    _, eager = gradients(terms, *case, (real_passes(terms), Passes(terms)))
     assert torch.equal(first[0], second[0]) and not torch.equal(first[0], eager[0])
 
 
@@ -137,7 +138,7 @@ def test_an_objective_that_cannot_be_traced_stays_eager(capsys):
     case, over = setting("pixels"), passes(terms)
     _, found = gradients(terms, *case, over)
     assert over[1].names == [] and over[0].names == ["sums"] and "whole: not compiled" in capsys.readouterr().err
-    _, reference = gradients(terms, *case, (None, Passes(terms)))
+    _, reference = gradients(terms, *case, (real_passes(terms), Passes(terms)))
     assert all(torch.equal(a, b) for a, b in zip(found, reference, strict=True))
 
 
@@ -153,7 +154,7 @@ def test_code_that_is_really_compiled_agrees(monkeypatch, device):
     for seed in range(2):
         synthetic, state, real, labels = setting("latent", seed=seed, device=device)
         _, found = gradients(terms, synthetic, state, real, labels, over)
-        _, reference = gradients(terms, synthetic, state, real, labels, (None, None))
+        _, reference = gradients(terms, synthetic, state, real, labels, (real_passes(terms), Passes(terms)))
         for ours, theirs in zip(found, reference, strict=True):
             assert (ours - theirs).norm() <= 1e-8 * theirs.norm()
     assert over[1].names == ["whole"] and over[0].names == ["sums"]

@@ -6,8 +6,8 @@ from torch import nn
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
-from esp_core.distillation.passes import Weighted
-from esp_core.distillation.walk import backward, real_statistics
+from esp_core.distillation.passes import Passes, Weighted
+from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
 from esp_core.parametrisations import Task
@@ -75,8 +75,8 @@ class Setting:
         for tensor in self.synthetic.tensors.values():
             tensor.grad = None
         terms = [Weighted("features", objectives.build("features", **settings), 0.7)]
-        real = real_statistics(terms, self.real, self.labels, self.state, micro_batch)
-        return float(backward(terms, self.synthetic, real, self.state, units=units, micro_batch=micro_batch).total)
+        real = real_statistics(real_passes(terms), self.real, self.labels, self.state, micro_batch)
+        return float(backward(Passes(terms), self.synthetic, real, self.state, units=units, micro_batch=micro_batch).total)
 
     def agree(self, settings, units=None):
         wanted = 0.7 * self.plain(**settings, units=units)

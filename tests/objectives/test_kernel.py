@@ -9,7 +9,7 @@ from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import Lesson, State
+from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.stages.footprint import peak
 from esp_core.study import methods
@@ -28,8 +28,8 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-def lesson(kind="pixels", count=3, augment="none", ipc=4):
-    """A lesson with `count` networks side by side, or with theta alone for None, and the modules behind them."""
+def outer_step(kind="pixels", count=3, augment="none", ipc=4):
+    """A step with `count` networks side by side, or with theta alone for None, and the modules behind them."""
     generator = torch.Generator().manual_seed(3)
     task = Task(CLASSES, ipc, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
     synthetic = parametrisations.build(task, **KINDS[kind])
@@ -40,7 +40,7 @@ def lesson(kind="pixels", count=3, augment="none", ipc=4):
     ensemble = torch.stack([flatten(module) for module in modules])
     state = State(FlatNetwork(modules[0]), ensemble[0], CLASSES, dsa.draw("none", CLASSES, generator), ensemble=ensemble if count else None)
     real, labels = torch.randn(20, 1, SIZE, SIZE, generator=generator), torch.arange(20) % CLASSES
-    return Lesson(synthetic, torch.arange(synthetic.units), state, real, labels, augment, generator), modules
+    return OuterStep(synthetic, torch.arange(synthetic.units), state, real, labels, augment, generator), modules
 
 
 def taught(of, weight=1.0, **settings):
@@ -73,14 +73,14 @@ def closed_form(of, modules, ridge):
 @pytest.mark.parametrize("count", [None, 1, 3])
 @pytest.mark.parametrize("ridge", [0.001, 0.1])
 def test_value_is_the_closed_form(kind, count, ridge):
-    of, modules = lesson(kind, count)
+    of, modules = outer_step(kind, count)
     assert taught(of, ridge=ridge)[0] == pytest.approx(closed_form(of, modules, ridge), rel=1e-8)
 
 
 @pytest.mark.parametrize("augment", ["none", "color_crop_scale_rotate"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_a_finite_difference(kind, augment):
-    of, modules = lesson(kind, augment=augment)
+    of, modules = outer_step(kind, augment=augment)
     drawn = of.generator.get_state()
 
     def again():
@@ -100,7 +100,7 @@ def test_gradient_is_a_finite_difference(kind, augment):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_of_the_set_give_the_same_gradient_and_take_less_memory(kind, monkeypatch):
-    of, _ = lesson(kind)
+    of, _ = outer_step(kind)
     value, gradients = taught(of, ridge=0.01)
     all_at_once = peak(lambda: taught(of, ridge=0.01))
     monkeypatch.setattr("esp_core.objectives.kernel.PART", 2)
@@ -113,7 +113,7 @@ def test_parts_of_the_set_give_the_same_gradient_and_take_less_memory(kind, monk
 
 def test_every_image_is_augmented_alike_so_that_no_class_shows():
     """Real images of one kind in every class, and synthetic ones: a draw of each class's own would tell them apart."""
-    of, _ = lesson(augment="color")
+    of, _ = outer_step(augment="color")
     with torch.no_grad():
         of.images.copy_(of.images[:1].expand_as(of.images))
         of.synthetic.tensors["pixels"].copy_(of.images[: of.synthetic.units])

@@ -11,7 +11,7 @@ from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import Lesson, State
+from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.stages.footprint import peak
@@ -32,8 +32,8 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-def lesson(kind="pixels", width=4, seed=3, units=None):
-    """A lesson on untrained weights whose expert goes a made-up way, and the module behind its network."""
+def outer_step(kind="pixels", width=4, seed=3, units=None):
+    """A step on untrained weights whose expert goes a made-up way, and the module behind its network."""
     generator = torch.Generator().manual_seed(seed)
     task = Task(CLASSES, 4, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
     synthetic = parametrisations.build(task, **KINDS[kind])
@@ -45,7 +45,7 @@ def lesson(kind="pixels", width=4, seed=3, units=None):
     target = theta + 0.1 * torch.randn(len(theta), generator=generator)
     state = State(FlatNetwork(module), theta, CLASSES, dsa.draw("none", CLASSES, generator), target=target)
     units = torch.arange(synthetic.units) if units is None else units
-    return Lesson(synthetic, units, state, None, None, DSA, generator), module
+    return OuterStep(synthetic, units, state, None, None, DSA, generator), module
 
 
 def objective(memory="graph", steps=4, batch=None, step_size=0.2):
@@ -55,12 +55,12 @@ def objective(memory="graph", steps=4, batch=None, step_size=0.2):
 
 
 def again(of):
-    """The same lesson with the same draws to come, and no gradient yet."""
+    """The same step with the same draws to come, and no gradient yet."""
     for tensor in of.synthetic.tensors.values():
         tensor.grad = None
     copy = torch.Generator()
     copy.set_state(of.generator.get_state())
-    return Lesson(of.synthetic, of.units, of.state, None, None, of.augment, copy)
+    return OuterStep(of.synthetic, of.units, of.state, None, None, of.augment, copy)
 
 
 def taught(of, made, weight=1.0):
@@ -98,7 +98,7 @@ def written_out(of, module, made, **kwargs):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("memory", ["graph", "replay", "tesla"])
 def test_gradient_is_that_of_the_loop(double_precision, memory, kind, batch):
-    of, module = lesson(kind)
+    of, module = outer_step(kind)
     made = objective(memory, batch=batch)
     value, gradients = taught(of, made, weight=0.7)
     wanted, reference = written_out(of, module, made, constant=memory == "tesla")
@@ -110,14 +110,14 @@ def test_gradient_is_that_of_the_loop(double_precision, memory, kind, batch):
 
 def test_the_estimator_is_another_gradient_but_for_one_step(double_precision):
     for steps, same in ((1, True), (4, False)):
-        of, _ = lesson()
+        of, _ = outer_step()
         exact, estimate = (taught(of, objective(memory, steps))[1]["pixels"] for memory in ("replay", "tesla"))
         assert ((exact - estimate).norm() / exact.norm() < 1e-9) == same
 
 
 @pytest.mark.parametrize("memory", ["graph", "replay"])
 def test_gradient_is_a_finite_difference(double_precision, memory):
-    of, _ = lesson()
+    of, _ = outer_step()
     made = objective(memory, batch=5)
     _, gradients = taught(of, made)
     for name, tensor in (("pixels", of.synthetic.tensors["pixels"]), ("step_size", made.tensors["step_size"])):
@@ -131,7 +131,7 @@ def test_gradient_is_a_finite_difference(double_precision, memory):
 
 
 def test_minibatches_take_every_unit_once_a_pass_and_draws_are_the_images_own():
-    of, _ = lesson("latent")
+    of, _ = outer_step("latent")
     units, per_unit = len(of.units), of.synthetic.images_per_unit
     a_pass = -(-units // 4)
     plan = objective(steps=2 * a_pass, batch=4 * per_unit)._plan(again(of))
@@ -146,14 +146,14 @@ def test_minibatches_take_every_unit_once_a_pass_and_draws_are_the_images_own():
 
 
 def test_a_part_of_the_set_learns_from_its_own_images(double_precision):
-    of, _ = lesson(units=torch.tensor([0, 5, 9]))
+    of, _ = outer_step(units=torch.tensor([0, 5, 9]))
     gradients = {memory: taught(of, objective(memory, batch=2))[1]["pixels"] for memory in ("graph", "replay")}
     assert gradients["graph"].abs().sum((1, 2, 3)).nonzero().squeeze(1).tolist() == of.units.tolist()
     torch.testing.assert_close(gradients["graph"], gradients["replay"], rtol=1e-8, atol=1e-10)
 
 
 def test_memory_grows_by_the_weights_with_replay_not_at_all_with_tesla_and_by_the_graph_otherwise():
-    of, _ = lesson(width=16)
+    of, _ = outer_step(width=16)
     of.augment = "color"  # the same operation, and so the same arithmetic, in every step
     weights, images = 4 * len(of.state.theta), of.synthetic.images
     drawn = (16 + 8) * images  # bytes of a step's draw and of its minibatch, made before the first walk
@@ -178,7 +178,7 @@ def test_a_step_size_stays_positive():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"objectives.trajectory.memory: 'disk'; use one of graph, replay, tesla"):
         objective("disk")
-    of, _ = lesson()
+    of, _ = outer_step()
     of.state.target = None
     with pytest.raises(UserError, match=r"objectives.trajectory: needs a segment's end; use teacher.kind: experts"):
         objective().backward(of, 1.0)

@@ -8,7 +8,7 @@ from small import LATENT, NETWORK, dataset
 
 from esp_core import datasets
 from esp_core.runtime.errors import UserError
-from esp_core.stages import experts, trial
+from esp_core.stages import trial
 from esp_core.study.config import Study
 from esp_core.study.specs import spec
 
@@ -58,14 +58,6 @@ def test_every_mistake_is_told_at_once(tmp_path):
     assert first.startswith("network convnet3: cannot be built") and second.startswith("small: class a has 12")
 
 
-def test_no_expert_is_trained_where_the_trial_fails(tmp_path, monkeypatch):
-    words = ["--spec", "{}", "--trial", json.dumps({**SPEC, "sets": [{"ipc": 13, "parametrisation": PIXELS}]})]
-    monkeypatch.setattr("sys.argv", ["esp_core.stages.experts", "train", *words, "--data", "none.h5", "--out", str(tmp_path / "shard.h5")])
-    with pytest.raises(SystemExit, match="error: small: class a has 12 training images, fewer than IPC 13"):
-        experts.main()
-    assert list(tmp_path.iterdir()) == []
-
-
 def study(**changes):
     datasets = {"digits": {"ipc": [1, 10], "options": {"size": 32}}}
     return Study({"study": "a", "datasets": datasets, "methods": {"dm": {}, "esp": {}, "idc": {}}, **changes})
@@ -80,6 +72,13 @@ def test_the_spec_holds_each_network_and_set_once_and_no_other_setting_of_a_meth
     wide = spec(study(networks=["convnet3", "resnet10"], methods={"random": {}}), "trial", "digits")
     assert [one["network"]["name"] for one in wide["networks"]] == ["convnet3", "resnet10"]
     assert not any(one["needs"] for one in wide["networks"])
+
+
+def test_what_the_network_of_the_experts_is_tried_by_changes_with_nothing_that_leaves_the_experts_alone():
+    before = spec(study(), "network", "digits")
+    assert spec(study(methods={"cafe_dsa": {}, "esp": {}}, networks=["convnet3", "resnet10"]), "network", "digits") == before
+    assert spec(study(distill_network={"name": "convnet3", "width": 64}), "network", "digits") != before
+    assert before["networks"][0]["network"] == spec(study(), "experts", "digits", "0")["network"]
 
 
 def test_a_trial_leaves_torchs_generator_alone(tmp_path):

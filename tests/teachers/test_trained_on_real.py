@@ -58,7 +58,7 @@ def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix):
 def test_a_new_network_every_so_many_steps():
     made, first = job(iterations=8), []
     state = made.teacher.state
-    made.teacher.state = lambda step: first.append(state(step)["theta"]) or state(step)
+    made.teacher.state = lambda step, draw: first.append(state(step, draw).theta) or state(step, draw)
     made.run(lambda job, outcome: None)
     fresh = [
         flatten(networks.build(**NETWORK, channels=1, size=SIZE, classes=CLASSES, seed=seeds.derive(*made.names, "network", k)))
@@ -66,7 +66,7 @@ def test_a_new_network_every_so_many_steps():
     ]
     for step, theta in enumerate(first):
         assert torch.equal(theta, fresh[step // 3]) == (step % 3 == 0), step
-    assert made.teacher.state(0)["loss"] == "ce"
+    assert made.teacher.state(0, dsa.Chain(())).loss == "ce"
 
 
 def test_never_more_images_than_there_are():

@@ -52,7 +52,7 @@ def test_theta_is_that_of_plain_sgd_on_the_synthetic_images(batch):
         wanted.append((flatten(reference), job.teacher.learner.theta))
 
     thetas, state = [], made.teacher.state
-    made.teacher.state = lambda step: thetas.append(state(step)["theta"].clone()) or state(step)
+    made.teacher.state = lambda step, draw: thetas.append(state(step, draw).theta.clone()) or state(step, draw)
     made.run(each)
     assert len(wanted) == 5
     for ours, theirs in wanted:
@@ -69,7 +69,7 @@ def test_a_network_learns_from_images_and_not_the_images_from_it():
 
 
 def test_the_loss_that_is_matched_is_cross_entropy():
-    assert job().teacher.state(0)["loss"] == "ce"
+    assert job().teacher.state(0, dsa.Chain(())).loss == "ce"
 
 
 def counted(monkeypatch, accuracies, **teacher):
@@ -118,7 +118,7 @@ def test_only_the_last_accuracies_of_a_loop_count(monkeypatch):
 
 def test_accuracy_counts_over_batches(monkeypatch):
     made = job()
-    made.teacher.state(0)
+    made.teacher.state(0, dsa.Chain(()))
     network, (images, labels) = module(made, 0), made.selector.batch(5, torch.Generator().manual_seed(0))
     right = sum(int(network(x[None]).argmax()) == int(y) for x, y in zip(images, labels, strict=True))
     monkeypatch.setattr("esp_core.teachers.learning.ACCURACY_BATCH", 4)

@@ -11,6 +11,7 @@ TABLES = {"tabulate 1", "judge_claims"}
 END = TABLES | {"draw_grid grid-digits"}
 SETTINGS = {"write_settings"}  # the report's page of the config
 TRIAL = {"try_networks_and_sets digits"}  # of seconds; what it finds is no input of the others
+NETWORK = {"try_distill_network digits"}
 SHARDS = {"train_experts digits 000", "train_experts digits 001"}
 
 
@@ -51,12 +52,12 @@ def test_an_edited_table_module_runs_the_tables_only(repository):
 
 def test_an_edited_network_runs_all_that_trains_it_but_not_the_data(repository):
     repository.append("esp_core.networks.convnet3", "\nUSED = 1\n")
-    assert repository.planned() == TRIAL | SHARDS | {"list_experts digits"} | DM | ESP | END
+    assert repository.planned() == TRIAL | NETWORK | SHARDS | {"list_experts digits"} | DM | ESP | END
 
 
 def test_an_edited_reader_runs_everything_that_reads_its_data(repository):
     repository.append("esp_core.datasets.digits", "\nUSED = 1\n")
-    assert repository.planned() == {"prepare digits"} | TRIAL | SHARDS | {"list_experts digits"} | DM | ESP | END
+    assert repository.planned() == {"prepare digits"} | TRIAL | NETWORK | SHARDS | {"list_experts digits"} | DM | ESP | END
 
 
 LIGHT = ("provenance", "config", "checks", "schema", "specs", "kinds")

@@ -36,6 +36,7 @@ RULES = {
     "download": "download",
     "prepare": "prepare",
     "trial": "try_networks_and_sets",
+    "network": "try_distill_network",
     "experts": "train_experts",
     "manifest": "list_experts",
     "distill": "distill",
@@ -98,11 +99,6 @@ def code_of(stage):
     return params
 
 
-def trial_of(wildcards, input):
-    """What is to be tried before experts are trained; as a function of `input` it is no reason to train them again."""
-    return canonical(spec(STUDY, "trial", wildcards.dataset))
-
-
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     return [
@@ -133,10 +129,19 @@ def every(*stages):
     return files
 
 
+def kind(wildcards):
+    """How a dataset is read."""
+    return STUDY.datasets[wildcards.dataset]["kind"]
+
+
+def fetched_from(wildcards, output):
+    """The spec of a download. Snakemake compares no function of `output`: verified files stay, whatever the mirror or the code."""
+    return canonical(spec(STUDY, "download", wildcards.dataset))
+
+
 def official(wildcards):
     """The official files of a dataset, if it has any."""
-    kind = STUDY.datasets[wildcards.dataset]["kind"]
-    return [path("download", wildcards.dataset)] if is_official(kind) else []
+    return [path("download", wildcards.dataset)] if is_official(kind(wildcards)) else []
 
 
 def shards(wildcards):

@@ -12,7 +12,7 @@ rule download:
         mem_mb=1000,
         runtime="2h",
     params:
-        spec=spec_of("download"),
-        code=code_of("download"),
+        kind=kind,
+        spec=fetched_from,
     shell:
         "python -m esp_core download --spec {params.spec:q} --out {output.files:q} > {log:q} 2>&1"

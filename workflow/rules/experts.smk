@@ -1,6 +1,31 @@
+# A network that cannot be trained fails here once, not in every shard.
+rule try_distill_network:
+    input:
+        data="results/{study}/data/{dataset}.h5",
+    output:
+        tried="results/{study}/data/{dataset}.network.json",
+    log:
+        "results/{study}/logs/try_distill_network/{dataset}.log",
+    benchmark:
+        "results/{study}/benchmarks/try_distill_network/{dataset}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        spec=spec_of("network"),
+        code=code_of("network"),
+    shell:
+        "python -m esp_core trial --spec {params.spec:q} --data {input.data:q}"
+        " --out {output.tried:q} > {log:q} 2>&1"
+
+
 rule train_experts:
     input:
         data="results/{study}/data/{dataset}.h5",
+        network="results/{study}/data/{dataset}.network.json",
     output:
         shard="results/{study}/experts/{dataset}/shard-{shard}.h5",
     log:
@@ -17,10 +42,9 @@ rule train_experts:
     params:
         spec=spec_of("experts"),
         code=code_of("experts"),
-        trial=trial_of,
     shell:
         "python -m esp_core experts train --spec {params.spec:q} --data {input.data:q}"
-        " --trial {params.trial:q} --out {output.shard:q} > {log:q} 2>&1"
+        " --out {output.shard:q} > {log:q} 2>&1"
 
 
 rule list_experts:
