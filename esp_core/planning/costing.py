@@ -114,32 +114,32 @@ def _outer_step(on: Device, net: Count, decoding: Count, data: Shape, recipe: Ma
     """Seconds of one outer step over `batch` synthetic images."""
     forward = on.forward(net) / on.speed_up(data.size)
     real, synthetic = _passes(data, recipe, batch)
-    seconds = on.values["walk"] * (2 if real else 1) + _teacher(recipe)["seconds"] + (real + synthetic) * forward
+    seconds = (
+        on.values["walk"] * (2 if real else 1)
+        + _factors("teachers", recipe["teacher"].get("kind"))["seconds"]
+        + (real + synthetic) * forward
+    )
     seconds += batch * rates()["decoding"]["synthetic"] * on.forward(decoding)
     if trajectory := recipe["objectives"].get("trajectory"):
         taken = min(trajectory.get("batch") or batch, batch)
-        step = _objective("trajectory")["synthetic"] * taken * forward + on.step(net, "student")
+        step = _factors("objectives", "trajectory")["synthetic"] * taken * forward + on.step(net, "student")
         seconds += trajectory.get("steps", 1) * step
     return seconds + _teacher_training(on, net, recipe["teacher"], batch, forward)
 
 
 def _passes(data: Shape, recipe: Mapping[str, Any], batch: int) -> tuple[float, float]:
     """Forward passes of one image that an outer step is worth, over real and over synthetic images, without those of a student."""
-    factors = {kind: _objective(kind) for kind in recipe["objectives"]}
+    factors = {kind: _factors("objectives", kind) for kind in recipe["objectives"]}
+    teacher = _factors("teachers", recipe["teacher"].get("kind"))
     real = recipe["real_batch"] * data.classes * max((factor["real"] for factor in factors.values()), default=0)
-    passes = 1 + _teacher(recipe)["synthetic"] + sum(factor["synthetic"] for kind, factor in factors.items() if kind != "trajectory")
+    passes = 1 + teacher["synthetic"] + sum(factor["synthetic"] for kind, factor in factors.items() if kind != "trajectory")
     alone = [*factors] == ["trajectory"]
     return real, 0 if alone else batch * passes * max(1, recipe["teacher"].get("count", 1))
 
 
-def _objective(kind: str) -> dict[str, Any]:
-    known = rates()["objectives"]
-    return dict(known.get(kind, known["default"]))
-
-
-def _teacher(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    known = rates()["teachers"]
-    return dict(known.get(recipe["teacher"].get("kind"), known["default"]))
+def _factors(section: str, kind: str | None) -> dict[str, Any]:
+    """What rates.yaml says of a kind of objective or teacher, or of one that it does not know."""
+    return dict(rates()[section].get(kind, rates()[section]["default"]))
 
 
 def _teacher_training(on: Device, net: Count, teacher: Mapping[str, Any], batch: int, forward: float) -> float:
@@ -188,13 +188,13 @@ def _footprint(study: Study, on: Device, job: Spec) -> Cost:
 
 def _small(on: Device, stage: str) -> Cost:
     """Of a job that draws or writes a little."""
-    if stage == "plots":
-        return Cost(on.values["start"], _disk("plot") + _disk("job"))
-    if stage in ("tables", "claims", "settings"):
-        return Cost(on.values["light"], _disk("table") + _disk("job"))
-    return Cost(on.values["start"], _disk("job"), notes=("a stage without rates is taken as the start of a job",))
+    if stage not in _SMALL:
+        return Cost(on.values["start"], _disk("job"), notes=("a stage without rates is taken as the start of a job",))
+    seconds, disk = _SMALL[stage]
+    return Cost(on.values[seconds], _disk(disk) + _disk("job"))
 
 
+_SMALL = {"tables": ("light", "table"), "claims": ("light", "table"), "settings": ("light", "table"), "plots": ("start", "plot")}
 _STAGES: dict[str, Callable[[Study, Device, Spec], Cost]] = {
     "download": _download,
     "prepare": _prepare,
