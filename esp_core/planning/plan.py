@@ -8,7 +8,7 @@ because its settings or code changed, is what `snakemake -n` tells. The rates ar
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import yaml
 from esp_core.planning.costing import Cost, cost
 from esp_core.planning.rates import Device, device, rates
 from esp_core.runtime.errors import UserError, command
+from esp_core.study import places
 from esp_core.study.config import Study, load
 from esp_core.study.gpu import device_type, threads
-from esp_core.study.methods import FULL
 from esp_core.study.provenance import ROOT
 
 # The stages that are shown, what they run, and the rule whose threads a profile sets.
@@ -92,36 +92,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def output(results: Path, study: Study, stage: str, *job: str) -> Path:
-    """What a job leaves, its first output."""
-    own = results / study.name
-    if stage == "evaluate":
-        dataset, ipc, method, network = job
-        return own / "evaluated" / dataset / (Path(FULL) if method == FULL else Path(f"ipc-{ipc}") / method) / f"{network}.csv"
-    if stage == "distill":
-        return own / "distilled" / job[0] / f"ipc-{job[1]}" / f"{job[2]}.safetensors"
-    places: dict[str, Callable[..., Path]] = {
-        "download": lambda name: results / "downloads" / name / "files.json",
-        "prepare": lambda name: own / "data" / f"{name}.h5",
-        "network": lambda name: own / "data" / f"{name}.network.json",
-        "trial": lambda name: own / "data" / f"{name}.trial.json",
-        "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
-        "manifest": lambda name: own / "experts" / name / "manifest.json",
-        "tables": lambda table: own / "tables" / f"table{table}.csv",
-        "claims": lambda: own / "tables" / "claims.csv",
-        "settings": lambda: own / "tables" / "settings.yaml",
-        "footprint": lambda figure: own / "figures" / f"{figure}.csv",
-    }
-    return places[stage](*job) if stage in places else own / "figures" / f"{job[0]}.png"
-
-
 def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
     """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
     rows, notes, longest, work = [], [], [], []
     workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
-        todo = [job for job in jobs if results is None or not output(results, study, *job).is_file()]
+        todo = [job for job in jobs if results is None or not (results / places.output(study.name, *job)).is_file()]
         on = device(name, allowed.of(stage))
         costs = [cost(study, on, *job) for job in todo]
         notes += [note for one in costs for note in one.notes]
@@ -136,8 +113,8 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
 
 def _hours(costs: Iterable[Cost], on: Device) -> float:
     """Device-hours: of a processor's cores, or of a GPU for the jobs that compute on it."""
-    cores = on.values["device_memory"] == 0
-    return sum(one.seconds * (on.threads if one.device and cores else 1) for one in costs if one.device or cores) / 3600
+    each = 1 if on.is_gpu else on.threads
+    return sum(one.seconds * (each if one.device else 1) for one in costs if one.device or not on.is_gpu) / 3600
 
 
 def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
@@ -151,7 +128,7 @@ def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
 
 def written(rows: Iterable[Row], name: str) -> Iterator[str]:
     """The rows as aligned lines."""
-    unit = "core-hours" if device(name).values["device_memory"] == 0 else "GPU-hours"
+    unit = "GPU-hours" if device(name).is_gpu else "core-hours"
     yield f"{'stage':<10}{'jobs':>6}{'done':>6}{unit:>12}{'wall time':>14}{'disk':>10}{'memory':>10}"
     for row in rows:
         cells = f"{_number(row.hours):>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
@@ -180,7 +157,7 @@ def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
     """A note a stage whose jobs at once may take more than the memory of this machine, where they compute on its processor."""
     for row in rows:
         jobs = allowed.jobs(row.stage, on_device=True)
-        if allowed.here and not on.values["device_memory"] and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
+        if allowed.here and not on.is_gpu and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
             cores = max(1, int(on.total_memory / row.memory)) * allowed.of(row.stage)
             each = f"{jobs} jobs at once of up to {_bytes(row.memory)} each"
             yield f"{row.stage}: {each} are more than this machine's {_bytes(on.total_memory)}; snakemake --cores {cores} runs fewer"
@@ -199,7 +176,7 @@ def main() -> None:
     study = load(args.config)
     asked = str(study.config["device"])
     if args.device:
-        asked = "cuda" if device(args.device).values["device_memory"] else "cpu"
+        asked = "cuda" if device(args.device).is_gpu else "cpu"
     allowed = slots(args.profile, asked)
     name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
     on = device(name)

@@ -163,9 +163,8 @@ def _curve(losses: list[float]) -> str:
 def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "") -> None:
     """`run`, going on where an interrupted one was, and its rows as CSV in `out`, whole or not at all."""
     from esp_core.runtime import files
-    from esp_core.runtime.seedrows import part_of
 
-    part, text = part_of(out), io.StringIO()
+    part, text = out.with_name(out.name + ".part"), io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(run(spec, data_path, condensed_path, code, part))

@@ -300,6 +300,7 @@ def _footprint_modules(study: Study, figure: str) -> Iterator[str]:
     recipes = [study.recipe(asked.dataset, asked.at, method) for method in asked.methods]
     yield from _network_modules(study.distill_network(asked.dataset)["name"])
     yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+    yield from sorted({f"esp_core.teachers.{recipe['teacher']['kind']}" for recipe in recipes if recipe["objectives"]})
     yield from sorted({f"esp_core.objectives.{kind}" for recipe in recipes for kind in recipe["objectives"]})
 
 
