@@ -128,7 +128,7 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
     made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
     out = folder / f"ipc-{cell[1]}" / f"{cell[2]}-{made_of}.safetensors"
     if not out.exists():
-        distill.run(spec, data, manifest, out, code)
+        distill.run(spec, data, manifest, out, code, study.config["device"])
     return load_condensed(out)
 
 

@@ -91,9 +91,9 @@ def cases(spec: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
     yield from (("steps", spec["at"], steps) for steps in spec["steps"])
 
 
-def run(spec: dict[str, Any], images: Images) -> list[dict[str, Any]]:
+def run(spec: dict[str, Any], images: Images, name: str = "auto") -> list[dict[str, Any]]:
     """Rows of `COLUMNS`; `bytes` is empty where the graph would not fit the device."""
-    device = devices.pick(spec.get("device", "auto"))
+    device = devices.pick(name)
     found = {key: value for key, value in devices.describe(device).items() if key in ("device", "torch")}
     progress = Progress("memory", len(spec["recipes"]) * len(list(cases(spec))), unit="cases", every=0)
     rows = []
@@ -157,7 +157,8 @@ def main() -> None:
     parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG footprint figure7`")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5; only its shape counts")
     parser.add_argument("--out", type=Path, required=True, help="a row a method and case, .csv")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     args = parser.parse_args()
     data = datasets.load(args.data, torch.device("cpu"))
     channels, size, _ = data.shape
-    write(run(args.spec, (channels, size, len(data.classes))), args.out)
+    write(run(args.spec, (channels, size, len(data.classes)), args.device), args.out)
