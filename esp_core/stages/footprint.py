@@ -36,6 +36,7 @@ COLUMNS = "axis,method,ipc,steps,images,bytes,micro_batch,device,torch".split(",
 MICRO_BATCH = 64  # images alive at once where the recipe leaves that to the device
 COMPLETE = sys.maxsize  # in place of it: all images
 PLAIN = ":plain"
+TINY = 1e-30  # learning rate, so that noise does not diverge
 
 Images = tuple[int, int, int]  # channels, size, classes
 
@@ -71,7 +72,7 @@ def distillation(
         "parametrisation": recipe["parametrisation"] | {"init": "noise"},
         "teacher": teacher,
         "objectives": recipe["objectives"] | own,
-        "optimiser": {key: 0.0 if key.startswith("lr_") else value for key, value in recipe["optimiser"].items()},  # noise may diverge
+        "optimiser": {key: TINY if key.startswith("lr_") else value for key, value in recipe["optimiser"].items()},
         "iterations": 1 if own else steps,
         "micro_batch": micro_batch,
     }
