@@ -20,11 +20,12 @@ DEMO := --configfile config/demo.yaml
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
 
-$(READY): requirements.txt
+$(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo "Installing the packages of requirements.txt into $(VENV), one to two minutes."
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 demo: $(READY)
@@ -48,7 +49,7 @@ ROWS := released/cifar10
 TABLES := results/measured
 measured: $(READY)
 	@for table in 1 4; do python -m esp_core tables --spec "$$(python -m esp_core study config/cifar10.yaml tables $$table)" \
-	  --results $(ROWS) --published esp_core/reporting/published.csv --out $(TABLES)/table$$table.csv; done
+	  --rows $$(find $(ROWS)/evaluated -name '*.csv') --published esp_core/reporting/published.csv --out $(TABLES)/table$$table.csv; done
 	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n\n'; cat $(TABLES)/table1.md; echo; cat $(TABLES)/table4.md; } > docs/measured.md
 
 test: $(READY)

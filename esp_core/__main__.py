@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from esp_core.runtime.errors import command
+
 COMMANDS = {
     "Stages, as the workflow runs them": {
         "download": ("stages.download", "get the official files of a dataset"),
@@ -26,6 +28,7 @@ COMMANDS = {
 }
 
 
+@command
 def main() -> None:
     """The command line. An unknown command ends with exit code 2."""
     known = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}

@@ -1,7 +1,7 @@
 """Condensing one's own arrays from Python, without Snakemake: a study of one cell, checked as any other, whose stages run here."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from esp_core.study.provenance import canonical, digest, source_digest
 
 NAME = "mine"
 EPOCHS = 50  # of the experts, MTT's
-CHUNK = 1_000  # images that are written at once
 
 
 def condense(
@@ -49,7 +48,7 @@ def condense(
         "study": NAME,
         "seed": seed,
         "device": device,
-        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip}},
+        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip, "options": {"path": NAME}}},
         "distill_network": own,
         "networks": [own["name"]] if isinstance(own, Mapping) else [],
         "experts": _training(training, experts),
@@ -95,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     """Images, labels and the names of the classes. Raises UserError for other types and shapes, and labels with gaps."""
-    from esp_core.datasets.arrays import numbered
+    from esp_core.datasets.source import numbered
 
     pixels, targets = _array("images", images), _array("labels", labels)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
@@ -136,21 +135,14 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
 def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path) -> Path:
     """The images as a prepared dataset, all of them for training: what tests the set is the caller's to keep apart."""
     from esp_core.datasets import store
-    from esp_core.datasets.source import Chunk, Part, Source
-
-    def part() -> Part:
-        return Part(len(pixels), chunks(), "images")
-
-    def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(pixels), CHUNK):
-            yield Chunk(pixels[start : start + CHUNK], targets[start : start + CHUNK])
+    from esp_core.datasets.source import Part, Source
 
     code = source_digest("esp_core.datasets.store")
     content = [code, pixels.shape, digest(pixels.tobytes()), digest(targets.tobytes())]
     out = folder / f"data-{digest(canonical(content))}.h5"
     if not out.exists():
-        source = Source((pixels.shape[1], pixels.shape[2], pixels.shape[3]), classes, part(), part(), {"from": "arrays"})
-        store.write(out, NAME, source, {"code": code})
+        part = Part("images", pixels, targets)
+        store.write(out, NAME, Source(classes, part, part, {"from": "arrays"}), {"code": code})
     return out
 
 

@@ -1,8 +1,12 @@
 """Helpers for tests that make dataset files."""
 
 import hashlib
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 
@@ -20,3 +24,38 @@ def cifar_records(labels, seed=0):
     labels = np.asarray(labels, np.uint8).reshape(len(labels), -1)
     pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 3072), np.uint8)
     return b"".join(bytes(row) + bytes(image) for row, image in zip(labels, pixels, strict=True)), pixels.reshape(-1, 3, 32, 32)
+
+
+def tar(files, mode="w:gz", links=()):
+    """The bytes of a tar that holds `files`, bytes by name, and `links`, pairs of name and target."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+def zipped(files, method=zipfile.ZIP_DEFLATED):
+    """The bytes of a zip that holds `files`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def save(kind, path, **content):
+    """Arrays in one file; two underscores in a name stand for a group."""
+    if kind == "npz":
+        with path.open("wb") as file:
+            np.savez_compressed(file, **content)
+        return
+    with h5py.File(path, "w") as file:
+        for name, values in content.items():
+            file[name.replace("__", "/")] = values

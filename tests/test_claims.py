@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from esp_core.reporting import claiming
-from esp_core.reporting.claiming import Comparison, Sample
+from esp_core.reporting import verdicts
+from esp_core.reporting.claims import TESTS, Claim, Question, read
+from esp_core.reporting.verdicts import Comparison, Sample
 from esp_core.runtime.errors import UserError
 from esp_core.stages import claims
-from esp_core.study import asking, specs
+from esp_core.study import specs
 from esp_core.study.config import Study, load
-from tests.test_tables import PUBLISHED, ROOT, put
+from tests.test_tables import PUBLISHED, ROOT, put, row_files
 
 OWN = {
     "study": "own",
@@ -26,6 +27,8 @@ OWN = {
     "networks": ["convnet3", "resnet10"],
     "methods": {"random": {}, "dm": {}, "kfs": {}, "esp": {}, "esp_proj": {}, "esp_dm": {}, "full": {}},
 }
+LISTED = ROOT / "esp_core/reporting/claims.yaml"
+CLAIMS = read(LISTED)
 ESP = [93.2, 93.9, 92.8, 94.4, 93.6]
 KFS = [92.0, 93.0, 91.5, 93.1, 92.8]
 DM = [88.1, 89.4, 87.2, 90.6, 88.8]
@@ -34,7 +37,8 @@ DM = [88.1, 89.4, 87.2, 90.6, 88.8]
 def judged(results, study):
     """Run the stage; the rows as they are in the CSV, and the Markdown."""
     out = results / "tables/claims.csv"
-    claims.run(json.loads(json.dumps(specs.spec(study, "claims"))), results, PUBLISHED, out)
+    spec = json.loads(json.dumps(specs.spec(study, "claims")))
+    claims.run(spec, row_files(results), sorted(results.glob("figures/*.csv")), PUBLISHED, LISTED, out)
     return pd.read_csv(out, keep_default_na=False, na_values=[""]), out.with_suffix(".md").read_text()
 
 
@@ -47,7 +51,7 @@ def answer(frame, name, **where):
 
 
 def sample(values):
-    return claiming.measured(pd.Series(values, index=range(len(values))))
+    return verdicts.measured(pd.Series(values, index=range(len(values))))
 
 
 def paired(one, other):
@@ -82,7 +86,7 @@ def test_welch_where_the_other_side_is_quoted_and_where_seeds_differ(tmp_path, p
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx((estimate, estimate - half, estimate + half), abs=1e-4)
     assert row["basis"] == "5 and 5 seeds, Welch"
     one, other = [1.0, 2.0, 4.0], [5.0, 4.0, 8.0, 6.5]
-    apart = claiming.difference("", sample(one), Sample(pd.Series(other).mean(), pd.Series(other).std(), 4))
+    apart = verdicts.difference("", sample(one), Sample(pd.Series(other).mean(), pd.Series(other).std(), 4))
     assert apart.interval() == pytest.approx(tuple(stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)))
 
 
@@ -92,21 +96,21 @@ def welch_freedom(one, n, other, m):
 
 
 def test_seeds_without_a_partner_take_no_part_in_a_paired_difference():
-    one = claiming.measured(pd.Series([1.0, 5.0, 3.0], index=[0, 1, 2]))
-    other = claiming.measured(pd.Series([9.0, 1.5, 4.0], index=[7, 0, 1]))
-    found = claiming.difference("", one, other)
+    one = verdicts.measured(pd.Series([1.0, 5.0, 3.0], index=[0, 1, 2]))
+    other = verdicts.measured(pd.Series([9.0, 1.5, 4.0], index=[7, 0, 1]))
+    found = verdicts.difference("", one, other)
     assert found.estimate == pytest.approx((1.0 - 1.5 + 5.0 - 4.0) / 2) and found.basis == "2 seeds, paired"
-    alone = claiming.difference("", one, claiming.measured(pd.Series([9.0, 2.0], index=[7, 8])))
+    alone = verdicts.difference("", one, verdicts.measured(pd.Series([9.0, 2.0], index=[7, 8])))
     assert alone.basis.endswith("Welch")
 
 
 def test_a_relative_gain_agrees_with_draws_from_both_means():
     """The interval's error against 200,000 draws of both means, Table 1's ESP and KFS on CIFAR-10."""
-    found = claiming.difference("", Sample(63.0, 0.4, 5), Sample(59.8, 0.5, 5), relative=True)
+    found = verdicts.difference("", Sample(63.0, 0.4, 5), Sample(59.8, 0.5, 5), relative=True)
     one, other = (stats.norm.rvs(m, s / math.sqrt(5), size=200_000, random_state=seed) for seed, m, s in ((0, 63.0, 0.4), (1, 59.8, 0.5)))
     assert found.estimate == pytest.approx(100 * 3.2 / 59.8)
     assert found.error == pytest.approx((100 * (one / other - 1)).std(), rel=0.01)
-    by_seed = claiming.difference("", sample([63.0, 64.0]), sample([60.0, 60.0]), relative=True)
+    by_seed = verdicts.difference("", sample([63.0, 64.0]), sample([60.0, 60.0]), relative=True)
     assert by_seed.estimate == pytest.approx((5.0 + 100 * 4 / 60) / 2)
 
 
@@ -117,18 +121,18 @@ def test_a_relative_gain_agrees_with_draws_from_both_means():
 def test_the_verdict_goes_by_where_the_interval_lies(interval, verdict):
     low, high = interval
     one = Comparison("", (low + high) / 2, (high - low) / 2 / stats.t.ppf(0.975, 4), 4)
-    assert claiming.decide([one], (0, math.inf)).verdict == verdict
+    assert verdicts.decide([one], (0, math.inf)).verdict == verdict
 
 
 def test_many_comparisons_are_refuted_at_a_level_that_allows_for_their_number():
     fine = Comparison("fine", 5.0, 0.1, 4)
     for distance, verdict in ((1.05, "undecided"), (stats.t.ppf(1 - 0.05 / 4, 4) / stats.t.ppf(0.975, 4) * 1.01, "does not hold")):
         below = Comparison("below", -distance * stats.t.ppf(0.975, 4), 1.0, 4)
-        assert claiming.decide([below], (0, math.inf)).verdict == "does not hold"
-        found = claiming.decide([fine, below], (0, math.inf))
+        assert verdicts.decide([below], (0, math.inf)).verdict == "does not hold"
+        found = verdicts.decide([fine, below], (0, math.inf))
         assert (found.verdict, found.weakest.name, found.comparisons) == (verdict, "below", 2)
-    assert claiming.decide([fine, fine], (0, math.inf)).verdict == "holds"
-    assert claiming.decide([], (0, math.inf)).verdict == "not measured"
+    assert verdicts.decide([fine, fine], (0, math.inf)).verdict == "holds"
+    assert verdicts.decide([], (0, math.inf)).verdict == "not measured"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +146,7 @@ def test_many_comparisons_are_refuted_at_a_level_that_allows_for_their_number():
     ],
 )
 def test_what_decides_a_claim(decide, allowed):
-    question = asking.Question({"id": "x", "test": {"kind": "difference"}, "decide": decide}, "cifar10", (1,))
-    assert claiming.region(question) == allowed
+    assert Question(Claim("x", "", "", {"kind": "difference"}, decide), "cifar10", (1,)).allowed == allowed
 
 
 def test_by_the_papers_own_numbers_its_sentences_hold_where_its_tables_say_so(tmp_path, paper):
@@ -247,7 +250,7 @@ def test_a_figure_whose_numbers_cannot_be_read_is_named(tmp_path, text):
     path = tmp_path / "figures/figure7.csv"
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: must have columns method, ipc, .*delete it and run again$"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: must have columns method, device, ipc, .*delete it and run again$"):
         judged(tmp_path, Study(OWN))
 
 
@@ -264,7 +267,7 @@ def test_a_studys_own_dataset_is_asked_what_can_be_asked_of_any_and_the_rest_is_
     put(tmp_path, "digits", 1, "esp", DM, network="resnet10")
     put(tmp_path, "digits", 1, "kfs", KFS, network="resnet10")
     frame, markdown = judged(tmp_path, Study(OWN))
-    paper_only = {claim["id"] for claim in asking.claims() if claim.get("datasets") == "paper"}
+    paper_only = {claim.id for claim in CLAIMS if claim.cells and claim.datasets == "paper"}
     assert paper_only and not paper_only & set(frame.id)
     best = answer(frame, "state_of_the_art", ipc=1)
     assert (best["comparison"], best["network"], best["comparisons"]) == ("esp - kfs", "convnet3", 1)
@@ -275,22 +278,11 @@ def test_a_studys_own_dataset_is_asked_what_can_be_asked_of_any_and_the_rest_is_
     assert "Not asked, since the study lacks the dataset: claims about SVHN, CIFAR10, CIFAR100, TinyImageNet." in markdown
 
 
-def test_the_job_needs_the_rows_that_claims_are_about_and_no_others(paper):
-    composed = Study({**OWN, "methods": {**OWN["methods"], "mine": {"base": "esp"}}})
-    own, more = (specs.spec(study, "claims") for study in (Study(OWN), composed))
-    assert own == more
-    assert {row[2] for row in own["rows"]} == {"random", "dm", "kfs", "esp", "esp_proj", "esp_dm"}
-    needed = {tuple(row) for row in specs.spec(paper, "claims")["rows"]}
-    # The batches of Figure 8 reach its claims through the figure's own numbers.
-    assert needed == {row for row in paper.rows() if not row[2].startswith("esp_batch_")}
-    assert ("claims",) in set(paper.jobs())
-
-
 def test_the_files_are_markdown_and_html_with_the_same_verdicts(tmp_path):
     put(tmp_path, "digits", 1, "esp", ESP)
     put(tmp_path, "digits", 1, "dm", DM)
     frame, markdown = judged(tmp_path, Study(OWN))
-    assert tuple(frame.columns) == claims.COLUMNS
+    assert list(frame.columns) == claims.COLUMNS
     page = (tmp_path / "tables/claims.html").read_text()
     for verdict in ("holds", "not measured"):
         assert page.count(f"<td><b>{verdict}</b></td>") + page.count(f"<td>{verdict}</td>") == (frame.verdict == verdict).sum() > 0
@@ -299,33 +291,38 @@ def test_the_files_are_markdown_and_html_with_the_same_verdicts(tmp_path):
     assert f"| {mean:+.1f} [{low:+.1f}, {high:+.1f}] (ESP (ours) − DM; 5 seeds, paired) | **holds** |" in markdown
 
 
+def test_every_claim_has_a_test_and_a_decision_and_an_id_of_its_own():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+    for claim in CLAIMS:
+        assert len(claim.decide) == 1 and set(claim.decide) <= {"above", "below", "about", "within"}
+        assert claim.test["kind"] in TESTS and "of" in claim.test and claim.datasets in ("paper", "any")
+        assert (claim.about == "study") != bool(claim.cells)
+
+
 @pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"decide": {"over": 1}}, "decide: must be one of above, below, about, within"),
-        ({"test": {"kind": "ordered", "of": "esp"}}, "test.kind: ordered is unknown; use one of difference"),
-        ({"test": {"kind": "ordering"}}, "test.of: missing"),
-        ({"datasets": "mine"}, "datasets: must be paper or any"),
-    ],
+    "text", ["", "claims: [{id: a}]", "claims: [{id: a, claim: b, source: c, test: {kind: other}, decide: {}}]", "claims: {"]
 )
-def test_a_mistake_in_a_claim_is_named(change, line):
-    good = dict(asking.claims()[0])
-    assert asking._mistake(good) is None
-    assert asking._mistake({**good, **change}).startswith(line)
-    assert asking._mistake({key: value for key, value in good.items() if key != "source"}).startswith("source: missing")
+def test_a_list_of_claims_that_cannot_be_read_is_named(tmp_path, text):
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: the list of claims cannot be read .*restore the file$"):
+        read(path)
+
+
+def test_a_figure_that_no_claim_is_about_is_refused(tmp_path):
+    write(tmp_path / "figures/figure9.csv", MEMORY)
+    with pytest.raises(UserError, match="no claim is about it; give figure7 or figure8"):
+        judged(tmp_path, Study(OWN))
 
 
 def test_every_claim_about_numbers_finds_the_papers(paper, tmp_path):
     frame, _ = judged(tmp_path, paper)
-    curves = {claim["id"] for claim in asking.claims() if claim["test"]["kind"] in ("flatness", "growth", "batch")}
+    curves = {claim.id for claim in CLAIMS if claim.test["kind"] in ("flatness", "growth", "batch")}
     assert frame[~frame.id.isin(curves)].paper.notna().all()
-    assert len({claim["id"] for claim in asking.claims()}) == frame.id.nunique()
+    assert len(CLAIMS) == frame.id.nunique()
 
 
 def test_the_command_is_light_to_load():
     program = "import sys, esp_core.stages.claims; print(sorted({'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-    program = "import sys, esp_core.study.asking; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -272,10 +272,10 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
     names = [set(device["rates"]) for device in known["devices"].values()]
     assert names.count(names[0]) == len(names) and names[0] == set(VALUES)
     assert all(set(device["estimated"]) < names[0] for device in known["devices"].values())
-    for section in ("objectives", "teachers"):
-        assert set(kinds.names(f"esp_core.{section}")) <= set(known[section])
+    for section, kind in (("objectives", "objectives"), ("teachers", "teacher")):
+        assert set(kinds.names(kind)) <= set(known[section])
         assert all("source" in entry for entry in known[section].values())
-    assert set(networks.NAMES) == {"convnet3", *known["networks"]} - {"default"}
+    assert set(kinds.names("network")) == {"convnet3", *known["networks"]} - {"default"}
 
 
 def first_outputs():

@@ -64,7 +64,7 @@ def test_specs_hold_what_the_figures_depend_on():
     ("number", "settings", "message"),
     [
         ("8", {"dataset": "svhn"}, "figures.8.dataset: svhn is not in the study"),
-        ("8", {"ipc": [50]}, "figures.8.ipc: 50 is no cell of digits"),
+        ("8", {"ipc": [50]}, "figures.8.ipc: 50 is not in the study; allowed: 1, 10"),
         ("9", {"methods": ["kfs"]}, "figures.9.methods: kfs is not in the study"),
         ("5", {"dataset": "digits", "colour": 1}, "figures.5.colour: unknown key"),
         ("2", {"dataset": "digits"}, "figures: '2' is not allowed; allowed: 3, 4"),

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from esp_core.reporting import summary
-from esp_core.reporting.sheet import Entry, Sheet, web
+from esp_core.distillation import saturation
+from esp_core.reporting import present, rendering, summary
 from esp_core.runtime.errors import UserError
 from esp_core.stages import evaluate, tables
 
@@ -50,24 +50,26 @@ def put(results, dataset, ipc, method, accuracies, network="convnet3", **changes
     return path
 
 
-def spec(cells, methods, table=1, networks=("convnet3",), measured=None, titles=None):
+def row_files(results):
+    """The files of all runs that were put below `results`."""
+    return sorted((results / "evaluated").rglob("*.csv"))
+
+
+def spec(cells, methods, table=1, networks=("convnet3",), titles=None):
     return {
         "table": table,
         "study": "small",
         "cells": [list(cell) for cell in cells],
         "methods": list(methods),
-        "measured": list(methods if measured is None else measured),
         "networks": list(networks),
-        "seeds": 5,
         "titles": titles or {},
-        "scope": "everything",
     }
 
 
 def make(results, the_spec):
     """Run the stage; the tidy table, the Markdown and the LaTeX."""
     out = results / f"tables/table{the_spec['table']}.csv"
-    tables.run(the_spec, results, PUBLISHED, out)
+    tables.run(the_spec, row_files(results), PUBLISHED, out)
     return pd.read_csv(out), out.with_suffix(".md").read_text(), out.with_suffix(".tex").read_text()
 
 
@@ -84,7 +86,7 @@ ESP = [93.2, 93.9, 92.8, 94.4, 93.6]
 def test_the_tidy_table_holds_mean_sample_deviation_interval_difference_and_budget(tmp_path):
     path = put(tmp_path, "cifar10", 1, "esp", ESP)
     frame, _, _ = make(tmp_path, spec([("cifar10", 1)], ["esp"]))
-    assert tuple(frame.columns) == summary.COLUMNS
+    assert list(frame.columns) == summary.COLUMNS
     row = frame[frame.method == "esp"].iloc[0]
     mean, std = statistics.mean(ESP), statistics.stdev(ESP)
     assert (row.table, row.dataset, row.ipc, row.network, row.n) == (1, "cifar10", 1, "convnet3", 5)
@@ -124,12 +126,16 @@ def test_the_papers_layout_for_cells_that_the_paper_lacks(tmp_path):
     assert frame.bold.sum() == 2
 
 
+def test_a_study_of_full_data_alone_has_its_table(tmp_path):
+    put(tmp_path, "digits", 0, "full", [99.0, 99.2])
+    _, markdown, _ = make(tmp_path, spec([("digits", 1)], ["full"]))
+    assert entries(markdown) == [["Method", "digits, IPC 0"], ["Full dataset", "99.1 ± 0.1"]]
+
+
 def test_rows_that_only_the_paper_has_are_quoted_in_its_order(tmp_path):
     put(tmp_path, "cifar10", 10, "esp", [70.0, 72.0])
     put(tmp_path, "cifar10", 10, "mine", [71.0, 71.0])
-    put(tmp_path, "cifar10", 10, "dm", [99.0])  # not among the measured: its file must not be read
-    methods = ["esp", "mine", "dm", "full"]
-    frame, markdown, _ = make(tmp_path, spec([("cifar10", 10)], methods, measured=["esp", "mine"]))
+    frame, markdown, _ = make(tmp_path, spec([("cifar10", 10)], ["esp", "mine", "dm", "full"]))
     rows = {row[0]: row[1] for row in entries(markdown)[1:]}
     quoted = ["Random", "Herding", "DC", "DSA", "DM", "KIP (random features)", "CAFE + DSA", "Traj. Matching", "IDC", "KFS"]
     assert list(rows) == [*quoted, "ESP (ours)", "mine", "Full dataset"]
@@ -187,7 +193,7 @@ def test_table_2_has_a_row_a_dataset_and_method_and_a_column_an_ipc_and_network(
 def test_table_2_says_where_a_quoted_number_is_of_a_smaller_network(tmp_path, cell, method, network, said, measured):
     if measured:
         put(tmp_path, *cell, method, [40.0, 41.0], network=network)
-    _, markdown, tex = make(tmp_path, spec([cell], [method], table=2, networks=[network], measured=[method] * measured))
+    _, markdown, tex = make(tmp_path, spec([cell], [method], table=2, networks=[network]))
     line = "IDC's code tests CIFAR on smaller networks than ours and the paper's: "
     assert (line in markdown) == (line in tex) == bool(said) and (line + said in markdown or not said)
 
@@ -275,7 +281,7 @@ def test_datasets_networks_and_full_data_may_have_protocols_of_their_own(tmp_pat
     [
         (lambda text: "", "not a table of runs"),
         (lambda text: text + "1,2," * 20 + "\n", "not a table of runs"),
-        (lambda text: "accuracy\n1\n", "column ipc, seed, budget, budget_used, parameters, dataset"),
+        (lambda text: "accuracy\n1\n", "column ipc, seed, budget, budget_used, parameters, images, dataset"),
         (lambda text: text.splitlines()[0] + "\n", "holds no rows"),
         (lambda text: text.replace("93.2", "nan"), "a value that is no number in its range"),
         (lambda text: text.replace("93.2", "ninety"), "a value that is no number in its range"),
@@ -283,8 +289,8 @@ def test_datasets_networks_and_full_data_may_have_protocols_of_their_own(tmp_pat
         (lambda text: text.replace("93.2", "-1"), "a value that is no number in its range"),
         (lambda text: text.replace("2560", "inf"), "a value that is no number in its range"),
         (lambda text: text.replace("convnet3,4", "convnet3,3"), "a seed twice"),
-        (lambda text: text.replace("convnet3,4", "resnet10,4"), "holds the rows of another run (digits, IPC 1, esp, resnet10)"),
-        (lambda text: text.replace("digits,1,esp", "digits,10,esp"), "holds the rows of another run (digits, IPC 10, esp, convnet3)"),
+        (lambda text: text.replace("convnet3,4", "resnet10,4"), "holds the rows of more than one run"),
+        (lambda text: text.replace("digits,1,esp", "digits,10,esp", 1), "holds the rows of more than one run"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path, damage, says):
@@ -306,7 +312,7 @@ def test_bytes_that_are_no_text_are_named_too(tmp_path):
 
 
 def test_nothing_measured_still_gives_the_papers_table(tmp_path):
-    frame, markdown, tex = make(tmp_path, spec([("svhn", 1)], ["esp"], measured=[]))
+    frame, markdown, tex = make(tmp_path, spec([("svhn", 1)], ["esp"]))
     assert (frame.n == 0).all()
     assert entries(markdown)[-2] == ["ESP (ours)", "not measured (**84.8 ± 0.3**)"]
     assert "Nothing in this table was measured" in markdown
@@ -326,7 +332,7 @@ def test_published_numbers_that_cannot_be_read_are_named(tmp_path, content):
     if content is not None:
         published.write_text(content)
     with pytest.raises(UserError, match=f"^{re.escape(str(published))}: .*restore the file$"):
-        tables.run(spec([("svhn", 1)], ["esp"]), tmp_path, published, tmp_path / "out.csv")
+        tables.run(spec([("svhn", 1)], ["esp"]), [], published, tmp_path / "out.csv")
 
 
 def test_latex_has_whole_rows_balanced_braces_and_no_bare_sign(tmp_path):
@@ -336,7 +342,7 @@ def test_latex_has_whole_rows_balanced_braces_and_no_bare_sign(tmp_path):
     titles = {"a_b": "A_B & 50% {of} #1~^\\"}
     _, _, tex = make(tmp_path, spec([("cifar10", 1), ("cifar10", 10), ("my_set", 1)], ["esp", "a_b"], titles=titles))
     assert r"A\_B \& 50\% \{of\} \#1\textasciitilde{}\textasciicircum{}\textbackslash{}" in tex
-    assert r"& \multicolumn{2}{c}{CIFAR10} & \multicolumn{1}{c}{my\_set} \\" in tex
+    assert r"& \multicolumn{2}{c}{CIFAR10} & my\_set \\" in tex
     assert r"\textbf{93.6 $\pm$ 0.6} (63.0 $\pm$ 0.4, +30.6)" in tex
     bare = re.sub(r"\\[{}\\]", "", tex)
     assert bare.count("{") == bare.count("}")
@@ -408,18 +414,34 @@ def test_the_command_is_quick_to_load_and_ends_a_mistake_with_one_line(tmp_path)
 
 
 def test_html_holds_the_same_entries_escaped_and_its_head_spans_its_columns():
-    columns = [("CIFAR-10", "IPC 1"), ("CIFAR-10", "IPC 10"), ("SVHN", "IPC 1")]
-    row = (("A & B",), [Entry("1.0 ± 0.1", "2.0", bold=True), Entry("not measured", "3.0", bold=True), Entry("x<y")])
-    root = ElementTree.fromstring(web(Sheet(("Method",), columns, [row])))
+    columns = pd.MultiIndex.from_tuples([("CIFAR-10", "IPC 1"), ("CIFAR-10", "IPC 10"), ("SVHN", "IPC 1")])
+    rows = pd.MultiIndex.from_tuples([("A & B",)], names=["Method"])
+    long = "x<y" * 40
+    page = rendering.web("<T>", [pd.DataFrame([["**1.0 ± 0.1** (2.0)", "not measured (**3.0**)", long]], rows, columns), "a < b"])
+    assert "<title>&lt;T&gt;</title>" in page and "<p>a &lt; b</p>" in page
+    root = ElementTree.fromstring(page[page.index("<table") : page.index("</table>") + len("</table>")])
     top, below = root.findall("thead/tr")
     assert [(th.text, int(th.get("colspan", "1"))) for th in top] == [(None, 1), ("CIFAR-10", 2), ("SVHN", 1)]
     assert [th.text for th in below] == ["Method", "IPC 1", "IPC 10", "IPC 1"]
     (line,) = root.findall("tbody/tr")
-    assert ["".join(cell.itertext()) for cell in line] == ["A & B", "1.0 ± 0.1 (2.0)", "not measured (3.0)", "x<y"]
+    assert ["".join(cell.itertext()) for cell in line] == ["A & B", "1.0 ± 0.1 (2.0)", "not measured (3.0)", long]
     assert [cell.findtext("b") for cell in line] == [None, "1.0 ± 0.1", "3.0", None]
 
 
+def test_a_file_of_a_run_that_the_table_does_not_show_is_left_out_and_counted_and_one_given_twice_refused(tmp_path, capsys):
+    put(tmp_path, "digits", 1, "esp", ESP)
+    put(tmp_path, "digits", 1, "other", DM, torch="2.11.0")
+    frame, _, _ = make(tmp_path, spec([("digits", 1)], ["esp"]))
+    assert frame.method.tolist() == ["esp"]
+    assert capsys.readouterr().out.endswith("1 rows, 1 of them measured; 1 files of other rows left out\n")
+    again = tmp_path / "again.csv"
+    again.write_bytes((tmp_path / "evaluated/digits/ipc-1/esp/convnet3.csv").read_bytes())
+    with pytest.raises(UserError, match="the same run as .*; give one of them"):
+        tables.run(spec([("digits", 1)], ["esp"]), [*row_files(tmp_path), again], PUBLISHED, tmp_path / "out.csv")
+
+
 def test_a_saturated_set_is_named_once_below_the_table(tmp_path):
+    assert present.SATURATED == saturation.TOLD  # which the table's module is too light to import
     put(tmp_path, "digits", 1, "esp", DM)
     _, markdown, _ = make(tmp_path, spec([("digits", 1)], ["esp"]))
     assert "Saturated" not in markdown

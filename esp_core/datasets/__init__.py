@@ -1,6 +1,6 @@
 """Image data: prepared once into one HDF5 file per dataset, then opened as tensors on any device.
 
-A kind is a module of this package with `read(request, **options) -> Source`; `catalogue` lists them and says where the
+A kind is a module of this package with `read(request, **options) -> Source`; `catalogue` says where the
 official files are. The public face is loaded on first use, since the Snakefile reads `catalogue` without torch or h5py.
 """
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from esp_core.datasets.dataset import Dataset, Split, load
 
 __all__ = ["Dataset", "Split", "load"]
+
+FORMAT = "esp-dataset-1"  # written into every prepared file, and asked for when one is opened
 
 
 def __getattr__(name: str) -> Any:

@@ -1,30 +1,13 @@
-"""The kinds of dataset, and the facts about those that this project knows by name. Standard library only: the Snakefile reads it.
+"""Facts about the datasets that this project knows by name. Standard library only: the Snakefile reads it.
 
 Sizes and SHA-256 are those of the official distributions, as TensorFlow Datasets (CIFAR archives) and torchvision (SVHN) record
 them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-KINDS = ("digits", "cifar10", "cifar100", "svhn", "tinyimagenet", "imagefolder", "npz", "hdf5", "torchvision_class")
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file of the distribution as its reader wants it; `name` is relative to the folder that holds the distribution."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Archive:
-    """The official archive, a tar or zip that holds the distribution's folder; `size` in bytes."""
-
-    name: str
-    size: int
-    sha256: str
+from esp_core.datasets.official import File
 
 
 @dataclass(frozen=True)
@@ -33,8 +16,8 @@ class Entry:
 
     `flip` says whether a mirrored image still belongs to its class. `mean` and `std`, a number for each channel of pixels in [0, 1], are
     those by which the code of DC, DSA and DM normalises; MTT, CAFE and IDC take CIFAR-10's for CIFAR-100 too. The official files lie at
-    `url`: an `archive`, which unpacks to `folder`, or the `members` themselves. Members are verified one by one; where there are none,
-    only the archive can be.
+    `url`: an `archive`, a tar or zip that holds `folder`, or the `members` themselves, named relative to that folder. Members are verified
+    one by one; where there are none, only the archive can be.
     """
 
     title: str
@@ -51,11 +34,21 @@ class Entry:
     std: tuple[float, ...] = ()
     url: str = ""
     folder: str = ""
-    archive: Archive | None = None
-    members: tuple[Member, ...] = ()
+    archive: File | None = None
+    members: tuple[File, ...] = ()
 
 
-_KRIZHEVSKY = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, University of Toronto, 2009"
+_cifar = partial(
+    Entry,
+    shape=(3, 32, 32),
+    train=50_000,
+    test=10_000,
+    flip=True,
+    homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence="none stated; the authors ask to be cited",
+    citation="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, University of Toronto, 2009",
+    url="https://www.cs.toronto.edu/~kriz",
+)
 
 ENTRIES = {
     "digits": Entry(
@@ -70,50 +63,34 @@ ENTRIES = {
         licence="CC BY 4.0",
         citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
     ),
-    "cifar10": Entry(
+    "cifar10": _cifar(
         title="CIFAR-10",
         classes=10,
-        shape=(3, 32, 32),
-        train=50_000,
-        test=10_000,
         images_per_class=5_000,
-        flip=True,
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated; the authors ask to be cited",
-        citation=_KRIZHEVSKY,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         folder="cifar-10-batches-bin",
-        url="https://www.cs.toronto.edu/~kriz",
-        archive=Archive("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+        archive=File("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
         members=(
-            Member("data_batch_1.bin", 30_730_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-            Member("data_batch_2.bin", 30_730_000, "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-            Member("data_batch_3.bin", 30_730_000, "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-            Member("data_batch_4.bin", 30_730_000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-            Member("data_batch_5.bin", 30_730_000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-            Member("test_batch.bin", 30_730_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+            File("data_batch_1.bin", 30_730_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+            File("data_batch_2.bin", 30_730_000, "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+            File("data_batch_3.bin", 30_730_000, "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+            File("data_batch_4.bin", 30_730_000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+            File("data_batch_5.bin", 30_730_000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+            File("test_batch.bin", 30_730_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
         ),
     ),
-    "cifar100": Entry(
+    "cifar100": _cifar(
         title="CIFAR-100",
         classes=100,
-        shape=(3, 32, 32),
-        train=50_000,
-        test=10_000,
         images_per_class=500,
-        flip=True,
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated; the authors ask to be cited",
-        citation=_KRIZHEVSKY,
         mean=(0.5071, 0.4866, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         folder="cifar-100-binary",
-        url="https://www.cs.toronto.edu/~kriz",
-        archive=Archive("cifar-100-binary.tar.gz", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),
+        archive=File("cifar-100-binary.tar.gz", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"),
         members=(
-            Member("train.bin", 153_700_000, "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),
-            Member("test.bin", 30_740_000, "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),
+            File("train.bin", 153_700_000, "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),
+            File("test.bin", 30_740_000, "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),
         ),
     ),
     "svhn": Entry(
@@ -131,8 +108,8 @@ ENTRIES = {
         std=(0.1980, 0.2010, 0.1970),
         url="http://ufldl.stanford.edu/housenumbers",
         members=(
-            Member("train_32x32.mat", 182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
-            Member("test_32x32.mat", 64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
+            File("train_32x32.mat", 182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
+            File("test_32x32.mat", 64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
         ),
     ),
     "tinyimagenet": Entry(
@@ -150,7 +127,7 @@ ENTRIES = {
         std=(0.229, 0.224, 0.225),
         folder="tiny-imagenet-200",
         url="http://cs231n.stanford.edu",
-        archive=Archive("tiny-imagenet-200.zip", 248_100_043, "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),
+        archive=File("tiny-imagenet-200.zip", 248_100_043, "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),
     ),
 }
 

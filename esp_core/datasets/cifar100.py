@@ -1,6 +1,8 @@
 """CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 in 100 fine classes, five to each of 20 coarse ones."""
 
-from esp_core.datasets import cifar_binary, official
+from typing import Literal
+
+from esp_core.datasets import cifar_binary
 from esp_core.datasets.source import Request, Source
 
 # fmt: off
@@ -23,10 +25,9 @@ COARSE_CLASSES = (
 # fmt: on
 
 
-def read(request: Request, *, size: int = 32) -> Source:
-    """The two files of the binary distribution; the fine label is the class, the coarse one is kept beside it. `size` as CIFAR-10's."""
-    shape = cifar_binary.shape(request, size)
-    found = official.opened(request)
-    train = cifar_binary.part(found.folder, ["train.bin"], label_bytes=2, size=size)
-    test = cifar_binary.part(found.folder, ["test.bin"], label_bytes=2, size=size)
-    return Source(shape, CLASSES, train, test, found.origin, COARSE_CLASSES)
+def read(request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
+    """The two files of the binary distribution; the fine label is the class, the coarse one is kept beside it.
+
+    size: pixels along a side, to which the images are averaged, for small studies
+    """
+    return cifar_binary.source(request, ["train.bin"], ["test.bin"], CLASSES, COARSE_CLASSES, size=size)

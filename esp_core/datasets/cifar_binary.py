@@ -3,55 +3,41 @@
 Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own page.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from esp_core.datasets.source import Chunk, Images, Part, Request
+from esp_core.datasets import official
+from esp_core.datasets.source import Part, Request, Source
 from esp_core.runtime.errors import UserError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-CHUNK = 2_000
 
 
-def shape(request: Request, size: int) -> tuple[int, int, int]:
-    """(C, H, W) of images that the option `size` makes smaller. Raises UserError for another than 32, 16 and 8."""
-    if type(size) is not int or size not in (32, 16, 8):
-        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; use 32, 16 or 8")
-    return 3, size, size
+def source(
+    request: Request, train: Sequence[str], test: Sequence[str], classes: tuple[str, ...], coarse: tuple[str, ...] = (), *, size: int
+) -> Source:
+    """The records of the files `train` and `test`, each image averaged to `size` pixels.
 
-
-def part(folder: Path, names: Sequence[str], label_bytes: int, size: int = SIDE) -> Part:
-    """The records of the files `names`, each image averaged to `size` pixels.
-
-    The last label byte is the class; the one before it, if any, the coarse class.
+    The last label byte is the class; the one before it, where there are `coarse` classes, the coarse class.
     """
-    record = label_bytes + PIXELS
-    paths = [folder / name for name in names]
-    for path in paths:
-        if path.stat().st_size % record:
-            raise UserError(f"{path}: cut short, its {path.stat().st_size:,} bytes are not whole records of {record}; get it again")
-    count = sum(path.stat().st_size for path in paths) // record
-    return Part(count, _chunks(paths, record, size), str(folder))
+    folder, origin = official.opened(request)
+    first, last = (_part(folder, names, 2 if coarse else 1, size) for names in (train, test))
+    return Source(classes, first, last, origin, coarse)
 
 
-def _chunks(paths: Sequence[Path], record: int, size: int) -> Iterator[Chunk]:
-    labels = record - PIXELS
-    for path in paths:
-        with path.open("rb") as file:
-            while len(data := np.fromfile(file, np.uint8, CHUNK * record)):
-                rows = data.reshape(-1, record)
-                coarse = rows[:, 0].astype(np.int64) if labels == 2 else None
-                images = rows[:, labels:].reshape(-1, 3, SIDE, SIDE)
-                yield Chunk(_averaged(images, size), rows[:, labels - 1].astype(np.int64), coarse)
+def _part(folder: Path, names: Sequence[str], labels: int, size: int) -> Part:
+    records = np.concatenate([_records(folder / name, labels + PIXELS) for name in names])
+    # Each pixel is the rounded mean of a square.
+    squares = records[:, labels:].reshape(-1, 3, size, SIDE // size, size, SIDE // size)
+    images = np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8) if size < SIDE else squares.reshape(-1, 3, SIDE, SIDE)
+    coarse = records[:, 0].astype(np.int64) if labels == 2 else None
+    return Part(str(folder), images, records[:, labels - 1].astype(np.int64), coarse)
 
 
-def _averaged(images: Images, size: int) -> Images:
-    """(n, 3, 32, 32) as (n, 3, size, size), each pixel the rounded mean of a square."""
-    if size == SIDE:
-        return images
-    side = SIDE // size
-    squares = images.reshape(-1, 3, size, side, size, side)
-    return np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+def _records(path: Path, size: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    if path.stat().st_size % size:
+        raise UserError(f"{path}: cut short, its {path.stat().st_size:,} bytes are not whole records of {size}; get it again")
+    return np.fromfile(path, np.uint8).reshape(-1, size)

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import torch
 from torch import Tensor
 
-from esp_core.datasets.source import FORMAT
+from esp_core.datasets import FORMAT
 from esp_core.datasets.splitting import stratified
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import digest
@@ -116,5 +115,4 @@ def _split(group: h5py.Group, device: torch.device) -> Split:
 
 
 def _names(file: h5py.File, key: str) -> tuple[str, ...]:
-    values: Any = file[key].asstr()[:] if key in file else ()
-    return tuple(values)
+    return tuple(file[key].asstr()[:]) if key in file else ()

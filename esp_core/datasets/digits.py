@@ -3,37 +3,28 @@
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part).
 """
 
-from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch.nn.functional import interpolate
 
-from esp_core.datasets.source import Chunk, Part, Request, Source
+from esp_core.datasets.source import Part, Request, Source
 from esp_core.datasets.splitting import stratified
-from esp_core.runtime.errors import UserError
 
 TEST = 397
 
 
-def read(request: Request, *, size: int = 16) -> Source:
-    """Grey images (1, size, size), resized bilinearly. The stratified split is the same whatever the study's seed."""
-    if type(size) is not int or size < 8:
-        raise UserError(f"dataset {request.dataset}: options.size is {size!r}; give a whole number of at least 8")
+def read(request: Request, *, size: Annotated[int, ">= 8"] = 16) -> Source:
+    """Grey images (1, size, size). The stratified split is the same whatever the study's seed.
+
+    size: pixels along a side, to which the images are resized bilinearly
+    """
     from sklearn.datasets import load_digits
 
     values, targets = load_digits(return_X_y=True)
     grey = torch.from_numpy(values).view(-1, 1, 8, 8) * (255 / 16)
     images = interpolate(grey, size=(size, size), mode="bilinear", align_corners=False).round().to(torch.uint8)
     labels = torch.from_numpy(targets).long()
-
-    def part(name: str, indices: torch.Tensor) -> Part:
-        return Part(len(indices), _once(images[indices], labels[indices]), f"scikit-learn's digits, {name}")
-
-    train, test = stratified(labels, TEST / len(labels), "digits", "split")
-    classes = tuple(str(digit) for digit in range(10))
-    origin = {"from": "sklearn.datasets.load_digits"}
-    return Source((1, size, size), classes, part("train", train), part("test", test), origin)
-
-
-def _once(images: torch.Tensor, labels: torch.Tensor) -> Iterator[Chunk]:
-    yield Chunk(images.numpy(), labels.numpy())
+    halves = stratified(labels, TEST / len(labels), "digits", "split")
+    train, test = (Part("scikit-learn's digits", images[some].numpy(), labels[some].numpy()) for some in halves)
+    return Source(tuple("0123456789"), train, test, {"from": "sklearn.datasets.load_digits"})

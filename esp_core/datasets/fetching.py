@@ -1,5 +1,6 @@
 """Get one file over HTTP: it goes on where it stopped, tries again when the line breaks, and says how far it is."""
 
+import sys
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -10,12 +11,12 @@ from urllib.request import Request, urlopen
 from esp_core.runtime.errors import UserError, naming
 from esp_core.runtime.progress import Progress
 
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third … attempt
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second, third … attempt
 TIMEOUT = 30.0
 BLOCK = 1_000_000
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
-_TRANSIENT_STATUS = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
-_BROKEN_LINE = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)
+TRANSIENT = frozenset({408, 416, 425, 429, 500, 502, 503, 504})  # answers of a server that may change
+BROKEN = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)  # HTTPError is an URLError
 
 
 class NotServedError(UserError):
@@ -27,25 +28,23 @@ def fetch(url: str, path: Path) -> None:
 
     Raises NotServedError where the server refuses the file, UserError where it cannot be reached or the disk is full.
     """
-    part = path.with_name(f"{path.name}.part")
+    part, problem = path.with_name(f"{path.name}.part"), None
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for pause in (*PAUSES, None):
+        for pause in (0.0, *PAUSES):
+            if problem:
+                print(f"{url}: {problem}, next attempt in {pause:.0f} s", file=sys.stderr)
+                time.sleep(pause)
             try:
                 _transfer(url, part)
-                break
-            except HTTPError as error:
-                if error.code not in _TRANSIENT_STATUS:
+                part.replace(path)
+                return
+            except BROKEN as error:
+                if isinstance(error, HTTPError) and error.code not in TRANSIENT:
                     raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; {MIRROR}") from error
-                problem: Exception = error
-            except _BROKEN_LINE as error:
                 problem = error
-            if pause is None:
-                raise UserError(
-                    f"{url}: {problem}, {len(PAUSES) + 1} attempts; run the same command again to go on where it stopped, or {MIRROR}"
-                ) from problem
-            time.sleep(pause)
-        part.replace(path)
+    attempts = f"{len(PAUSES) + 1} attempts; run the same command again to go on where it stopped"
+    raise UserError(f"{url}: {problem}, {attempts}, or {MIRROR}") from problem
 
 
 def _transfer(url: str, part: Path) -> None:
@@ -53,18 +52,15 @@ def _transfer(url: str, part: Path) -> None:
     headers = {"User-Agent": "esp-core", **({"Range": f"bytes={start}-"} if start else {})}
     try:
         with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
-            _receive(response, part, start if _continues(response, start) else 0)
+            asked_for = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            _receive(response, part, start if response.status == 206 and asked_for else 0)
     except HTTPError as error:
         # 416: nothing follows what is there, either because it is whole or because it belongs to another file.
-        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
-            return
-        if error.code == 416:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range") != f"bytes */{start}":
             part.unlink()
-        raise
-
-
-def _continues(response: HTTPResponse, start: int) -> bool:
-    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            raise
 
 
 def _receive(response: HTTPResponse, part: Path, start: int) -> None:

@@ -70,11 +70,12 @@ def listed(folder: Path | str, remarks: Remarks, *, links: bool = True) -> tuple
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             suffix = Path(entry.name).suffix.lower()
+            is_folder, is_file = _what(entry, links)
             if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
                 remarks["hidden files and folders left out"] += 1
-            elif _is_folder(entry, links):
+            elif is_folder:
                 inside.append(entry)
-            elif not _is_file(entry):
+            elif not is_file:
                 remarks["links and special files left out"] += 1
             elif suffix in SUFFIXES:
                 images.append(entry)
@@ -88,21 +89,15 @@ def part_of(name: str) -> str | None:
     return next((part for part, pattern in PARTS.items() if pattern.fullmatch(name.lower())), None)
 
 
-def _is_folder(entry: Entry, links: bool) -> bool:
-    """Whether an entry is a folder, or a link to one that does not hold the link itself."""
+def _what(entry: Entry, links: bool) -> tuple[bool, bool]:
+    """Whether an entry is a folder, or a link to one that does not hold the link itself; and whether it is a file."""
     try:
-        if not entry.is_dir(follow_symlinks=links):
-            return False
-        return not (entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()))
+        is_folder, path = entry.is_dir(follow_symlinks=links), Path(entry.path)
+        if is_folder and entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+            return False, False
+        return is_folder, entry.is_file()
     except OSError:  # a link in a circle
-        return False
-
-
-def _is_file(entry: Entry) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
+        return False, False
 
 
 def _parts(root: Path, remarks: Remarks) -> tuple[Path, Path | None]:

@@ -22,27 +22,23 @@ def identity(kind: str, options: Mapping[str, Any]) -> str | None:
 
 
 def _facts(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
-    path = options.get("path")
+    path = folders.located(options["path"]) if isinstance(options.get("path"), str) else None
     if kind == "torchvision_class" and options.get("name") in READS_A_FOLDER:
         for arguments in (options.get("arguments"), options.get("train"), options.get("test")):
             if isinstance(arguments, Mapping) and isinstance(root := arguments.get("root"), str):
                 yield from (_stated(str(file.relative_to(root)), file.stat()) for file in sorted(Path(root).rglob("*")) if file.is_file())
-    elif isinstance(path, str) and kind == "imagefolder" and folders.located(path).is_dir():
-        yield from _of_folder(folders.located(path))
-    elif isinstance(path, str) and folders.located(path).is_file():
-        yield _stated("", folders.located(path).stat())
-
-
-def _of_folder(root: Path) -> Iterator[str]:
-    try:
-        found = folders.find(root)
-    except UserError as error:
-        yield str(error)
-        return
-    for part in filter(None, (found.train, found.test)):
-        for name, files in zip(found.classes, part.files, strict=True):
-            yield name
-            yield from (_stated(entry.path[len(str(root)) :], entry.stat()) for entry in files)
+    elif path and kind == "imagefolder" and path.is_dir():
+        try:
+            found = folders.find(path)
+        except UserError as error:
+            yield str(error)
+            return
+        for part in filter(None, (found.train, found.test)):
+            for name, files in zip(found.classes, part.files, strict=True):
+                yield name
+                yield from (_stated(entry.path[len(str(path)) :], entry.stat()) for entry in files)
+    elif path and path.is_file():
+        yield _stated("", path.stat())
 
 
 def _stated(name: str, facts: os.stat_result) -> str:

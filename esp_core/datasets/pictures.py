@@ -2,8 +2,7 @@
 
 import os
 import struct
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,26 +11,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from esp_core.datasets.source import Chunk, Images, Remarks
+from esp_core.datasets.source import Images, Remarks
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.progress import Progress
 
 CHANNELS = {"L": 1, "RGB": 3}
-CHUNK = 512
+BLOCK = 512  # images that are decoded before they are put together
 # 8-bit modes that Pillow turns into grey or colour without losing more than transparency.
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image becomes: `mode` L or RGB, `width` and `height` in pixels.
+    """What every image becomes: `mode` L or RGB, `size` (W, H) in pixels.
 
     Where `convert` or `resize` is off, an image that is not already so is refused, and `like` names the image that set the form.
-    Resizing scales the shorter side to `width`, antialiased, and crops the middle.
+    Resizing scales the shorter side, antialiased, and crops the middle.
     """
 
     mode: str
-    width: int
-    height: int
+    size: tuple[int, int]
     convert: bool
     resize: bool
     like: str
@@ -39,67 +38,65 @@ class Form:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return CHANNELS[self.mode], self.height, self.width
+        return CHANNELS[self.mode], self.size[1], self.size[0]
 
-    def array(self, image: Image.Image, name: str, remarks: Remarks) -> Images:
+    def array(self, image: Image.Image, name: str, notes: list[str]) -> Images:
         """`image` as (C, H, W), its transparency laid on white. Raises UserError, naming the image `name`, where it does not fit."""
         if self.convert and image.mode not in CONVERTIBLE:
             raise UserError(f"{name}: mode {image.mode} has more than 8 bits a channel; save it as an 8-bit image")
         if image.mode != self.mode and not self.convert:
             raise UserError(f"{name}: mode {image.mode}, but {self.like} is {self.mode}; set options.mode to RGB or L to convert all")
-        image = _on_white(image, remarks).convert(self.mode)
+        image = _on_white(image, notes).convert(self.mode)
         if self.resize:
-            image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BICUBIC)
-        if image.size != (self.width, self.height):
-            width, height = image.size
-            raise UserError(
-                f"{name}: {width} x {height} pixels, but {self.like} has {self.width} x {self.height}; set options.size to resize all"
-            )
-        return np.asarray(image).reshape(self.height, self.width, -1).transpose(2, 0, 1)
+            image = ImageOps.fit(image, self.size, Image.Resampling.BICUBIC)
+        if image.size != self.size:
+            here, wanted = ("{} x {}".format(*size) for size in (image.size, self.size))
+            raise UserError(f"{name}: {here} pixels, but {self.like} has {wanted}; set options.size to resize all")
+        return np.asarray(image).reshape(*self.shape[1:], -1).transpose(2, 0, 1)
 
 
 def form_like(image: Image.Image, name: str, mode: str | None, size: int | None) -> Form:
-    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError for an unusable one."""
-    if mode is not None and mode not in CHANNELS:
-        raise UserError(f"options.mode is {mode!r}; use RGB or L")
+    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError where that is of no use."""
     if mode is None and image.mode not in CHANNELS:
         raise UserError(f"{name}: mode {image.mode}; set options.mode to RGB or L to convert all images")
-    if size is not None and (type(size) is not int or size < 1):
-        raise UserError(f"options.size is {size!r}; give a whole number of pixels")
-    width, height = (size, size) if size else image.size
-    return Form(mode or image.mode, width, height, convert=mode is not None, resize=size is not None, like=name)
+    return Form(mode or image.mode, (size, size) if size else image.size, convert=mode is not None, resize=size is not None, like=name)
 
 
-def opened(path: Path, remarks: Remarks | None = None) -> Image.Image:
+def opened(path: Path, notes: list[str]) -> Image.Image:
     """The image in a file, upright as its EXIF data say; of several frames the first. Raises UserError where it cannot be decoded."""
     with _decoding(str(path)), Image.open(path) as image:
-        if remarks is not None and getattr(image, "is_animated", False):
-            remarks["images with several frames, of which the first is taken"] += 1
+        if getattr(image, "is_animated", False):
+            notes.append("images with several frames, of which the first is taken")
         return ImageOps.exif_transpose(image)
 
 
-def chunks(paths: Sequence[Path], labels: Sequence[int], form: Form, remarks: Remarks) -> Iterator[Chunk]:
-    """Images and their labels in order, decoded by a few threads; `remarks` counts those that are not taken as they stand."""
-
-    def decoded(path: Path) -> tuple[Images, Remarks]:
-        own: Remarks = Counter()  # of one thread
-        return form.array(opened(path, own), str(path), own), own
-
+def images(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> Images:
+    """Image files as (n, C, H, W), decoded by a few threads; `remarks` counts those that are not taken as they stand."""
+    notes: list[str] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), CHUNK):
-            images, counts = zip(*pool.map(decoded, paths[start : start + CHUNK]), strict=True)
-            for count in counts:
-                remarks.update(count)
-            yield Chunk(np.stack(images), np.array(labels[start : start + CHUNK], np.int64))
+        blocks = (paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK))
+        images = (image for block in blocks for image in pool.map(lambda path: form.array(opened(path, notes), str(path), notes), block))
+        made = stacked(images, len(paths), form, where)
+    remarks.update(sorted(notes))
+    return made
 
 
-def _on_white(image: Image.Image, remarks: Remarks) -> Image.Image:
+def stacked(images: Iterable[Images], count: int, form: Form, where: str) -> Images:
+    """`count` images (C, H, W) as one array, with a line of progress."""
+    made, progress = np.empty((count, *form.shape), np.uint8), Progress(where, count, unit="images")
+    for index, image in enumerate(images):
+        made[index] = image
+        progress.step()
+    return made
+
+
+def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
     if not image.has_transparency_data:
         return image
     layer = image.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
         return image
-    remarks["images with transparency, laid on white"] += 1
+    notes.append("images with transparency, laid on white")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer)
 
 

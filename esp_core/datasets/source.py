@@ -1,49 +1,40 @@
-"""What a kind of dataset hands to the store: two parts, read once, chunk by chunk."""
+"""What a kind of dataset hands to the store: training and test images as arrays."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from esp_core.runtime.errors import UserError
 
-# Written into every prepared store, and asked for when one is opened.
-FORMAT = "esp-dataset-1"
+TEST_FRACTION = 0.2  # of images that come in one piece
 
 Remarks = Counter[str]  # how many files there are of what is said about them
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 
-class Chunk(NamedTuple):
-    """Some images, (n, C, H, W) uint8, with their class numbers (n,) and, where the dataset has two levels, coarse ones."""
+@dataclass(frozen=True)
+class Part:
+    """The training or the test images (N, C, H, W) with class numbers (N,) and, where the dataset has two levels, coarse ones.
 
+    `where` names their file or folder in messages.
+    """
+
+    where: str
     images: Images
     labels: Labels
     coarse: Labels | None = None
 
 
 @dataclass(frozen=True)
-class Part:
-    """The training or the test images: `count` of them, which come in `chunks` once. `where` names their file or folder in messages."""
-
-    count: int
-    chunks: Iterator[Chunk]
-    where: str
-
-
-@dataclass(frozen=True)
 class Source:
-    """A dataset about to be written: shape (C, H, W), class names and the facts that say where it came from.
+    """A dataset about to be written. `origin` says where it came from; `remarks` counts what was left out or changed."""
 
-    `remarks` counts what is left out or changed, some of it only while the parts are read.
-    """
-
-    shape: tuple[int, int, int]
     classes: tuple[str, ...]
     train: Part
     test: Part
@@ -61,11 +52,37 @@ class Request:
     files: Path | None = None
 
 
-def check_labels(labels: Labels, classes: int, where: str, start: int = 0) -> None:
-    """Raise UserError, naming the image, unless all of `labels` (n,) lie in [0, classes); the first is that of image `start`."""
-    if len(wrong := np.flatnonzero((labels < 0) | (labels >= classes))):
-        index = int(wrong[0])
+def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
+    """Raise UserError, naming the image, unless all of `labels` (n,) are numbers of `classes`."""
+    if len(wrong := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
         raise UserError(
-            f"{where}: image {start + index} has label {labels[index]}, but there are {classes} classes, 0 to {classes - 1}; "
+            f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but there are {len(classes)} classes, 0 to {len(classes) - 1}; "
             "correct the label or name the missing classes"
         )
+
+
+def numbered(labels: Labels, where: str) -> tuple[str, ...]:
+    """Names 0, 1, … for the classes that occur. Raises UserError where one of them has no image."""
+    present = np.unique(labels)
+    if len(gaps := np.flatnonzero(present != np.arange(len(present)))):
+        missing, next_label = int(gaps[0]), present[gaps[0]]
+        raise UserError(f"{where}: class {missing} has no image, the next label is {next_label}; number the classes from 0 without gaps")
+    return tuple(str(label) for label in present)
+
+
+def split(whole: Part, fraction: float | None, request: Request, classes: Sequence[str]) -> tuple[Part, Part, dict[str, Any]]:
+    """Training and test images of data that come in one piece, and the facts about the split that the prepared file keeps."""
+    import torch  # which the official datasets do without
+
+    from esp_core.datasets.splitting import stratified
+
+    share = TEST_FRACTION if fraction is None else fraction
+    halves = stratified(torch.from_numpy(whole.labels), share, request.seed, "split", request.dataset, classes=classes)
+    train, test = (Part(whole.where, whole.images[some], whole.labels[some]) for some in (half.numpy() for half in halves))
+    return train, test, {"test_fraction": share, "seed": request.seed}
+
+
+def refuse_fraction(fraction: float | None, request: Request, given: str) -> None:
+    """Raise UserError where options.test_fraction stands beside the test images `given`."""
+    if fraction is not None:
+        raise UserError(f"dataset {request.dataset}: options.test_fraction has no meaning, since {given} holds test images; remove it")

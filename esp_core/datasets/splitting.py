@@ -1,33 +1,12 @@
 """Stratified splits: every class keeps its share on both sides."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from esp_core.datasets.source import Labels, Request
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
-
-DEFAULT_FRACTION = 0.2
-
-
-def made_test_part(
-    labels: Labels, fraction: float | None, request: Request, classes: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, Any]]:
-    """Indices of training and of test images for data that come in one piece, and the facts that the store keeps about the split."""
-    share = DEFAULT_FRACTION if fraction is None else fraction
-    kept, held = stratified(torch.from_numpy(labels), share, request.seed, "split", request.dataset, classes=classes)
-    return kept.numpy(), held.numpy(), {"test_fraction": share, "seed": request.seed}
-
-
-def refuse_fraction(fraction: float | None, request: Request, given: str) -> None:
-    """Raise UserError where options.test_fraction stands beside the test images `given`."""
-    if fraction is not None:
-        raise UserError(f"dataset {request.dataset}: options.test_fraction has no meaning, since {given} holds test images; remove it")
 
 
 def stratified(labels: Tensor, fraction: float, *names: str | int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:

@@ -7,32 +7,31 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from esp_core.datasets import official, pictures
 from esp_core.datasets.source import Part, Request, Source
 from esp_core.runtime.errors import UserError
 
-FORM = pictures.Form("RGB", 64, 64, convert=True, resize=False, like="every official image")
+FORM = pictures.Form("RGB", (64, 64), convert=True, resize=False, like="every official image")
 OFFICIAL = {"train": 500, "validation": 50}
 
 
 def read(request: Request, *, sample: bool = False) -> Source:
     """The unpacked folder. Classes are in the order of their WordNet ids; some images are grey and become RGB.
 
-    Fewer images than the official 500 and 50 a class are refused unless `sample` says that this is a sample.
+    sample: whether this is a sample; fewer images than the official 500 and 50 a class are refused otherwise
     """
-    found = official.opened(request)
-    ids = sorted(_lines(found.folder / "wnids.txt"))
-    words = dict(line.split("\t", 1) for line in _lines(found.folder / "words.txt"))
-    train = [(path, wnid) for wnid in ids for path in sorted((found.folder / "train" / wnid / "images").glob("*.JPEG"))]
-    fields = (line.split("\t") for line in _lines(found.folder / "val" / "val_annotations.txt"))
-    test = [(found.folder / "val" / "images" / name, wnid) for name, wnid, *_ in fields]
-    return Source(
-        FORM.shape,
-        tuple(words[wnid].split(",")[0] for wnid in ids),
-        _part(train, ids, "train", sample, found.folder),
-        _part(test, ids, "validation", sample, found.folder),
-        found.origin,
-    )
+    folder, origin = official.opened(request)
+    ids = sorted(_lines(folder / "wnids.txt"))
+    words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt"))
+    train = [(path, wnid) for wnid in ids for path in sorted((folder / "train" / wnid / "images").glob("*.JPEG"))]
+    fields = (line.split("\t") for line in _lines(folder / "val" / "val_annotations.txt"))
+    test = [(folder / "val" / "images" / name, wnid) for name, wnid, *_ in fields]
+    for name, images in (("train", train), ("validation", test)):
+        _check([wnid for _, wnid in images], ids, name, sample, folder)
+    classes = tuple(words[wnid].split(",")[0] for wnid in ids)
+    return Source(classes, _part(train, ids, f"{folder} (train)"), _part(test, ids, f"{folder} (validation)"), origin)
 
 
 def _lines(path: Path) -> list[str]:
@@ -42,8 +41,8 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: missing; get the official archive again or give its whole unpacked folder") from None
 
 
-def _part(images: Sequence[tuple[Path, str]], ids: Sequence[str], name: str, sample: bool, folder: Path) -> Part:
-    counts = Counter(wnid for _, wnid in images)
+def _check(wnids: Sequence[str], ids: Sequence[str], name: str, sample: bool, folder: Path) -> None:
+    counts = Counter(wnids)
     if unknown := sorted(counts.keys() - set(ids)):
         raise UserError(f"{folder}: {name} label {unknown[0]} is not in wnids.txt; get the official archive again")
     for wnid in ids:
@@ -52,6 +51,8 @@ def _part(images: Sequence[tuple[Path, str]], ids: Sequence[str], name: str, sam
                 f"{folder}: class {wnid} has {counts[wnid]} {name} images where the official set has {OFFICIAL[name]}; "
                 "get the official archive again, or set options.sample to true"
             )
-    paths, wnids = [path for path, _ in images], [wnid for _, wnid in images]
-    numbers = {wnid: number for number, wnid in enumerate(ids)}
-    return Part(len(paths), pictures.chunks(paths, [numbers[wnid] for wnid in wnids], FORM, Counter()), f"{folder} ({name})")
+
+
+def _part(images: Sequence[tuple[Path, str]], ids: Sequence[str], where: str) -> Part:
+    labels = np.array([ids.index(wnid) for _, wnid in images])
+    return Part(where, pictures.images([path for path, _ in images], FORM, where, Counter()), labels)

@@ -5,16 +5,14 @@ What torchvision reads may be pickled (its own CIFAR is); this project's other k
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from esp_core.datasets import pictures
-from esp_core.datasets.arrays import numbered
-from esp_core.datasets.source import Chunk, Labels, Part, Remarks, Request, Source, check_labels
-from esp_core.datasets.splitting import made_test_part, refuse_fraction
+from esp_core.datasets.source import Images, Labels, Part, Request, Source, check_labels, numbered, refuse_fraction, split
 from esp_core.networks import torchvision_import
 from esp_core.runtime.errors import UserError
 
@@ -26,32 +24,36 @@ def read(
     arguments: dict[str, Any] | None = None,
     train: dict[str, Any] | None = None,
     test: dict[str, Any] | None = None,
-    size: int | None = None,
-    mode: str | None = None,
-    test_fraction: float | None = None,
+    size: Annotated[int, ">= 1"] | None = None,
+    mode: Literal["RGB", "L"] | None = None,
+    test_fraction: Annotated[float, "> 0, < 1"] | None = None,
 ) -> Source:
-    """torchvision.datasets.<name>(**arguments, **train) and (**arguments, **test), images converted as `imagefolder` does.
+    """torchvision.datasets.<name>(**arguments, **train) and (**arguments, **test). Raises UserError.
 
-    `train` and `test` are train=True/False or split="train"/"test" unless given, whichever the class takes. Where it takes neither,
-    `test_fraction`, 0.2 unless given, of each class becomes the test part with the study's seed. Raises UserError.
+    name: the class, such as EuroSAT
+    arguments: what both parts are made with, such as root and download
+    train: what the training part is made with beside; train=True or split="train" unless given, whichever the class takes
+    test: what the test part is made with beside; train=False or split="test" unless given
+    size: as of imagefolder
+    mode: as of imagefolder
+    test_fraction: the part of each class that becomes the test images, with the study's seed, where the class has one part only; 0.2
+        unless given
     """
     factory = _class(name)
     splits = _splits(factory, train, test)
     if splits:
         refuse_fraction(test_fraction, request, f"torchvision's {name}")
-    parts = [_built(factory, name, {**(arguments or {}), **extra}) for extra in splits or [{}]]
-    labels = [_labels(part, name) for part in parts]
-    classes = _classes(parts[0], labels[0])
-    form = pictures.form_like(_image(parts[0], 0, name), f"{name}[0]", mode, size)
+    datasets = [_built(factory, name, {**(arguments or {}), **extra}) for extra in splits or [{}]]
+    form = pictures.form_like(_item(datasets[0], 0, name)[0], f"{name}[0]", mode, size)
+    notes: list[str] = []
+    parts = [_part(dataset, name, form, notes) for dataset in datasets]
+    classes = _classes(datasets[0], parts[0].labels)
+    check_labels(parts[0].labels, classes, name)
     origin = {"from": f"torchvision.datasets.{name}", "arguments": arguments or {}}
-    check_labels(labels[0], len(classes), name)
-    remarks: Remarks = Counter()
     if splits:
-        whole = [_part(part, targets, range(len(part)), form, name, remarks) for part, targets in zip(parts, labels, strict=True)]
-        return Source(form.shape, classes, whole[0], whole[1], {**origin, "train": splits[0], "test": splits[1]}, remarks=remarks)
-    *halves, facts = made_test_part(labels[0], test_fraction, request, classes)
-    kept, held = (_part(parts[0], labels[0], some.tolist(), form, name, remarks) for some in halves)
-    return Source(form.shape, classes, kept, held, {**origin, **facts}, remarks=remarks)
+        return Source(classes, parts[0], parts[1], {**origin, "train": splits[0], "test": splits[1]}, remarks=Counter(notes))
+    kept, held, facts = split(parts[0], test_fraction, request, classes)
+    return Source(classes, kept, held, {**origin, **facts}, remarks=Counter(notes))
 
 
 def _class(name: str) -> Any:
@@ -86,15 +88,16 @@ def _built(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
         ) from error
 
 
-def _labels(dataset: Any, name: str) -> Labels:
-    kept = next((getattr(dataset, key) for key in ("targets", "labels", "_labels") if hasattr(dataset, key)), None)
-    targets = kept if kept is not None and len(kept) == len(dataset) else [dataset[i][1] for i in range(len(dataset))]
-    try:
-        return np.array([int(target) for target in targets], np.int64)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"torchvision's {name}: its targets are not one whole number an image; only classification can be condensed"
-        ) from error
+def _part(dataset: Any, name: str, form: pictures.Form, notes: list[str]) -> Part:
+    labels = np.empty(len(dataset), np.int64)
+
+    def images() -> Iterator[Images]:
+        for index in range(len(dataset)):
+            image, labels[index] = _item(dataset, index, name)
+            yield form.array(image, f"{name}[{index}]", notes)
+
+    where = f"torchvision's {name}"
+    return Part(where, pictures.stacked(images(), len(dataset), form, where), labels)
 
 
 def _classes(dataset: Any, labels: Labels) -> tuple[str, ...]:
@@ -104,23 +107,18 @@ def _classes(dataset: Any, labels: Labels) -> tuple[str, ...]:
     return numbered(labels, type(dataset).__name__)
 
 
-def _image(dataset: Any, index: int, name: str) -> Image.Image:
+def _item(dataset: Any, index: int, name: str) -> tuple[Image.Image, int]:
     try:
-        image = dataset[index][0]
+        image, target = dataset[index][:2]
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"torchvision's {name}: item {index} cannot be read ({error}); repair or remove it") from error
     if not isinstance(image, Image.Image):
         raise UserError(
             f"torchvision's {name}: item {index} is a {type(image).__name__}, not a picture; use the npz or hdf5 kind for arrays"
         )
-    return image
-
-
-def _part(dataset: Any, labels: Labels, indices: Sequence[int], form: pictures.Form, name: str, remarks: Remarks) -> Part:
-    def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(indices), pictures.CHUNK):
-            some = indices[start : start + pictures.CHUNK]
-            images = np.stack([form.array(_image(dataset, i, name), f"{name}[{i}]", remarks) for i in some])
-            yield Chunk(images, labels[list(some)])
-
-    return Part(len(indices), chunks(), f"torchvision's {name}")
+    try:
+        return image, int(target)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"torchvision's {name}: its targets are not one whole number an image; only classification can be condensed"
+        ) from None

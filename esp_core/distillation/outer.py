@@ -7,9 +7,8 @@ from torch import Tensor
 
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 from esp_core.training.descent import SGD, Adam, Descent
-
-DECAYS = ("constant", "linear", "steps")
 
 
 class Outer:
@@ -24,8 +23,7 @@ class Outer:
         settings = recipe["optimiser"]
         self.synthetic, self.iterations = synthetic, recipe["iterations"]
         self.kind, self.decay = settings.get("kind", "adam"), settings.get("decay", "constant")
-        if self.decay not in DECAYS:
-            raise UserError(f"optimiser.decay: {self.decay!r}; use one of {', '.join(DECAYS)}")
+        kinds.check("optimiser", self.kind, settings, "optimiser.")
         self.milestones, self.gamma = settings.get("milestones", ()), settings.get("gamma")
         if self.decay == "steps" and (not self.milestones or self.gamma is None):
             raise UserError("optimiser.decay: steps needs optimiser.milestones and optimiser.gamma")
@@ -37,11 +35,7 @@ class Outer:
         self.optimiser = self._optimiser(settings, list(tensors.values()))
 
     def _optimiser(self, settings: dict[str, Any], tensors: list[Tensor]) -> Descent:
-        if self.kind == "adam":
-            return Adam(tensors)
-        if self.kind == "sgd":
-            return SGD(tensors, settings.get("momentum", 0.0))
-        raise UserError(f"optimiser.kind: {self.kind!r}; use adam or sgd")
+        return Adam(tensors) if self.kind == "adam" else SGD(tensors, settings.get("momentum", 0.0))
 
     def _rate(self, settings: dict[str, Any], tensor: str) -> float:
         key = "lr_" + {"decoder": "decoders"}.get(tensor.partition(".")[0], tensor.partition(".")[0])

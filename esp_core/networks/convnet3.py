@@ -3,13 +3,15 @@
 320,010 parameters at 10 classes and 32x32 pixels (ESP Section 4.4: "0.32 M"). Torch's default initialisation.
 """
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
     """`depth` blocks of `width` channels and a linear classifier. Images (n, channels, size, size)."""
 
-    def __init__(self, channels: int, size: int, classes: int, width: int = 128, depth: int = 3):
+    def __init__(self, channels: int, size: int, classes: int, width: int, depth: int):
         super().__init__()
         blocks: list[nn.Module] = []
         for i in range(depth):
@@ -39,6 +41,10 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(images))
 
 
-def build(channels: int, size: int, classes: int, width: int = 128, depth: int = 3) -> ConvNet:
-    """ConvNet-3, or -4 with `depth=4`, as the baselines quoted for TinyImageNet used."""
+def build(channels: int, size: int, classes: int, width: Annotated[int, ">= 1"] = 128, depth: Annotated[int, ">= 1"] = 3) -> ConvNet:
+    """ConvNet-3, or -4 with `depth=4`, as the baselines quoted for TinyImageNet used.
+
+    width: channels of a block; ESP Section 4.4
+    depth: blocks, each of which halves the image; ESP Section 4.4
+    """
     return ConvNet(channels, size, classes, width, depth)

@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from esp_core.runtime.errors import UserError
 
-LAYERS = (6, 12, 24, 16)
+BLOCKS = 4
 SMALLEST = 8  # three transitions halve the image
 
 
@@ -60,10 +61,20 @@ class DenseNet(nn.Module):
         return self.classifier(self.features(images))
 
 
-def build(channels: int, size: int, classes: int, growth: int = 32, blocks: Sequence[int] = LAYERS) -> DenseNet:
-    """DenseNet-121, or one of other layers a block. Raises UserError for images below 8 pixels, where the last block sees nothing."""
-    if len(blocks) != len(LAYERS) or min(blocks) < 1:
-        raise UserError(f"network densenet121: blocks {list(blocks)}; give four numbers of layers, such as {list(LAYERS)}")
+def build(
+    channels: int,
+    size: int,
+    classes: int,
+    growth: Annotated[int, ">= 1"] = 32,
+    blocks: Sequence[Annotated[int, ">= 1"]] = (6, 12, 24, 16),
+) -> DenseNet:
+    """DenseNet-121, or one of other layers a block. Raises UserError for images below 8 pixels, where the last block sees nothing.
+
+    growth: channels that a layer adds; Huang et al.
+    blocks: the layers of each of the four blocks; Huang et al.
+    """
+    if len(blocks) != BLOCKS:
+        raise UserError(f"network densenet121: blocks {list(blocks)}; give four numbers of layers, such as [6, 12, 24, 16]")
     if size < SMALLEST:
         raise UserError(f"network densenet121: needs images of {SMALLEST} pixels or more, not {size}")
     return DenseNet(channels, classes, growth, blocks)

@@ -7,12 +7,11 @@ compound scaling does.
 """
 
 from functools import partial
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from torch import Tensor, nn
 
 from esp_core.networks import torchvision_import
-from esp_core.runtime.errors import UserError
 
 
 class EfficientNet(nn.Module):
@@ -56,8 +55,12 @@ def _network(classes: int, width: float, depth: float) -> Any:
     return Scaled(stages, dropout=0.2, num_classes=classes, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), last_channel=int(last * width))
 
 
-def build(channels: int, size: int, classes: int, width: float = 1.0, depth: float = 1.0) -> EfficientNet:
-    """EfficientNetV2-S for images of any size. Raises UserError for a scale that is not positive."""
-    if min(width, depth) <= 0:
-        raise UserError(f"network efficientnetv2s: width {width} and depth {depth} must be more than 0")
+def build(
+    channels: int, size: int, classes: int, width: Annotated[float, "> 0"] = 1.0, depth: Annotated[float, "> 0"] = 1.0
+) -> EfficientNet:
+    """EfficientNetV2-S for images of any size.
+
+    width: what the channels are multiplied by; Tan and Le's compound scaling
+    depth: what the layers are multiplied by; Tan and Le's compound scaling
+    """
     return EfficientNet(channels, classes, width, depth)

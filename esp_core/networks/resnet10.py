@@ -8,6 +8,7 @@ it can also teach a distillation and train experts.
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
@@ -57,10 +58,14 @@ class ResNet(nn.Module):
         return self.classifier(self.features(images))
 
 
-def build(channels: int, size: int, classes: int, width: int = 64, norm: str = "batch") -> ResNet:
-    """ResNet-10. Raises UserError for an unknown norm, or for images too small for it."""
-    if norm not in NORMS:
-        raise UserError(f"network resnet10: norm {norm!r} is unknown; use one of {', '.join(NORMS)}")
+def build(
+    channels: int, size: int, classes: int, width: Annotated[int, ">= 1"] = 64, norm: Literal["batch", "instance"] = "batch"
+) -> ResNet:
+    """ResNet-10. Raises UserError for images too small for its norm.
+
+    width: channels of the first stage, doubled by each of the others; ESP Section 4.4
+    norm: batch norm, IDC's evaluation code, or instance norm, with which the network can also teach; ours
+    """
     layer, smallest = NORMS[norm]
     if size < smallest:
         raise UserError(f"network resnet10: {norm} norm needs images of {smallest} pixels or more, not {size}; use norm: batch")

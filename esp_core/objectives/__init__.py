@@ -11,8 +11,6 @@ What is no loss on such sums, a trajectory or a kernel, is a `Whole` objective a
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from torch import Tensor
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 
 if TYPE_CHECKING:
     from esp_core.parametrisations import Parametrisation
@@ -189,9 +188,4 @@ class Whole(ABC):
 
 def build(kind: str, **settings: Any) -> Objective | Whole:
     """The objective `kind`. Raises UserError for a setting that it does not have."""
-    factory = importlib.import_module(f"esp_core.objectives.{kind}").build
-    try:
-        inspect.signature(factory).bind(**settings)
-    except TypeError as error:
-        raise UserError(f"objectives.{kind}: {error}") from None
-    return cast("Objective | Whole", factory(**settings))
+    return cast("Objective | Whole", kinds.factory("objectives", kind, settings, f"objectives.{kind}.")(**settings))

@@ -7,6 +7,8 @@ from torch import Tensor
 from esp_core.objectives import Batch, Objective, State, Statistics
 from esp_core.runtime.errors import UserError
 
+TEACHER = "experts"
+
 
 class Direction(Objective):
     """1 + cos(G, theta*_{t+T} - theta*_t): 0 where a gradient step walks the expert's way, 2 where it walks back."""

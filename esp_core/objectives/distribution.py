@@ -1,10 +1,11 @@
 """`distribution`: match class means of the network's output (Eq. 8; DM, Zhao and Bilen, 2021)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from esp_core.objectives import Batch, Objective, State, Statistics
-from esp_core.runtime.errors import UserError
 
 
 class Distribution(Objective):
@@ -14,11 +15,7 @@ class Distribution(Objective):
     `reduction`: "mean" over the classes present (Eq. 8) or their "sum" (DM's code).
     """
 
-    def __init__(self, output: str = "features", reduction: str = "mean"):
-        if output not in ("features", "logits"):
-            raise UserError(f"objectives.distribution.output: {output!r}; use features or logits")
-        if reduction not in ("mean", "sum"):
-            raise UserError(f"objectives.distribution.reduction: {reduction!r}; use mean or sum")
+    def __init__(self, output: str, reduction: str):
         self.output, self.reduction = output, reduction
 
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
@@ -31,6 +28,10 @@ class Distribution(Objective):
         return distance.sum() / here.sum() if self.reduction == "mean" else distance.sum()
 
 
-def build(output: str = "features", reduction: str = "mean") -> Distribution:
-    """See `Distribution`."""
+def build(output: Literal["features", "logits"] = "features", reduction: Literal["mean", "sum"] = "mean") -> Distribution:
+    """See `Distribution`.
+
+    output: what is matched, the features before the classifier (DM's code, better than what is printed) or the logits (ESP Eq. 8)
+    reduction: over the classes; mean, ESP Eq. 8; sum, DM's code
+    """
     return Distribution(output, reduction)

@@ -1,11 +1,15 @@
 """`features`: match class means at every depth of the network, and tell real images apart by the synthetic class centres
 (CAFE, Wang et al., CVPR 2022)."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from esp_core.objectives import Batch, Objective, State, Statistics
+
+NEEDS = ("intermediates",)  # of the network
 
 
 class Features(Objective):
@@ -19,7 +23,7 @@ class Features(Objective):
 
     traceable = False
 
-    def __init__(self, deep: float = 1.0, shallow: float = 0.1, centre: float = 1.0, discrimination: float = 0.01):
+    def __init__(self, deep: float, shallow: float, centre: float, discrimination: float):
         self.deep, self.shallow, self.centre, self.discrimination = deep, shallow, centre, discrimination
 
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
@@ -49,6 +53,17 @@ def _discrimination(centres: Tensor, here: Tensor, real: Statistics) -> Tensor:
     return F.cross_entropy(real["each_features"][known] @ centres.T, column[labels[known]], reduction="sum")
 
 
-def build(deep: float = 1.0, shallow: float = 0.1, centre: float = 1.0, discrimination: float = 0.01) -> Features:
-    """See `Features`; the numbers are those of CAFE's code."""
+def build(
+    deep: Annotated[float, ">= 0"] = 1.0,
+    shallow: Annotated[float, ">= 0"] = 0.1,
+    centre: Annotated[float, ">= 0"] = 1.0,
+    discrimination: Annotated[float, ">= 0"] = 0.01,
+) -> Features:
+    """See `Features`; the numbers are those of CAFE's code.
+
+    deep: weight of the network's last two stages; first_weight and second_weight there
+    shallow: weight of the stages before; third_weight and fourth_weight there
+    centre: what is added to the weight of the last stage, the features before the classifier
+    discrimination: weight of the cross-entropy of real features against the synthetic class means; inner_weight there
+    """
     return Features(deep, shallow, centre, discrimination)

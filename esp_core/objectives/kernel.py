@@ -6,6 +6,8 @@ positions, (H W)^2 numbers: 4.2 MB a pair at 32 x 32 pixels, 5,000 real times 50
 so what is learned is images only, and the set is tested like every other, by training a network on it.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -89,6 +91,9 @@ def _image_gradient(state: State, networks: Tensor, images: Tensor, draw: Draw |
     return images.grad
 
 
-def build(ridge: float = 0.000001) -> Kernel:
-    """See `Kernel`; ridge 1e-6 is KIP's."""
+def build(ridge: Annotated[float, "> 0"] = 0.000001) -> Kernel:
+    """See `Kernel`.
+
+    ridge: ridge of the kernel regression, as a part of the kernel's mean diagonal; KIP's code
+    """
     return Kernel(ridge)

@@ -1,10 +1,15 @@
 """`projection`: penalise the part of the synthetic gradient that leaves the expert subspace (Eq. 7)."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from esp_core.objectives import Batch, Objective, State, Statistics
 from esp_core.runtime.errors import UserError
 from esp_core.trajectories import subspace
+
+TEACHER = "experts"
+WEIGHT = 0.00001  # beta, ESP Section 4.2
 
 
 class Projection(Objective):
@@ -17,11 +22,7 @@ class Projection(Objective):
     needs_real = False
     needs_gradient = True
 
-    def __init__(self, norm: str = "l1", form: str = "residual"):
-        if norm not in ("l1", "l2"):
-            raise UserError(f"objectives.projection.norm: {norm!r}; use l1 or l2")
-        if form not in ("residual", "relative"):
-            raise UserError(f"objectives.projection.form: {form!r}; use residual or relative")
+    def __init__(self, norm: str, form: str):
         self.order, self.form = (1 if norm == "l1" else 2), form
 
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
@@ -35,6 +36,10 @@ class Projection(Objective):
         return left if self.form == "residual" else left / gradient.norm(p=self.order)
 
 
-def build(norm: str = "l1", form: str = "residual") -> Projection:
-    """See `Projection`."""
+def build(norm: Literal["l1", "l2"] = "l1", form: Literal["residual", "relative"] = "residual") -> Projection:
+    """See `Projection`.
+
+    norm: norm of the residual gradient; l1, ESP Eq. 7; l2, the text below Eq. 8
+    form: the residual itself, ESP Eq. 7, or relative, divided by the norm of G; ours
+    """
     return Projection(norm, form)

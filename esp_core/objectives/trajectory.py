@@ -13,6 +13,7 @@ their formula with its full factor; their published code halves it.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from esp_core.augment.dsa import Chain, Draw
 from esp_core.objectives import OuterStep, Whole, training_loss
 from esp_core.runtime.errors import UserError
 
-MEMORIES = ("graph", "replay", "tesla")
+TEACHER = "experts"
+GROUPS = ("step_size",)
 SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then walks uphill
 
 
@@ -46,8 +48,6 @@ class Trajectory(Whole):
 
     def __init__(self, steps: int, batch: int | None, step_size: float, memory: str):
         super().__init__()
-        if memory not in MEMORIES:
-            raise UserError(f"objectives.trajectory.memory: {memory!r}; use one of {', '.join(MEMORIES)}")
         self.steps, self.batch, self.memory, self.keeps_graph = steps, batch, memory, memory == "graph"
         self.tensors = {"step_size": torch.tensor(step_size)}
         self.floors = {"step_size": SMALLEST}
@@ -155,6 +155,18 @@ def _by_tesla(student: _Student, weight: float) -> Tensor:
     return student.loss(end)
 
 
-def build(steps: int = 30, batch: int | None = None, step_size: float = 0.01, memory: str = "graph") -> Trajectory:
-    """See `Trajectory`; steps and step_size vary by cell in MTT (recipes.yaml)."""
+def build(
+    steps: Annotated[int, ">= 1"] = 30,
+    batch: Annotated[int, ">= 1"] | None = None,
+    step_size: Annotated[float, "> 0"] = 0.01,
+    memory: Literal["graph", "replay", "tesla"] = "graph",
+) -> Trajectory:
+    """See `Trajectory`.
+
+    steps: steps of gradient descent that the student takes on the synthetic set in one outer step; MTT's code, syn_steps, varies by cell
+    batch: images of one student step, drawn without replacement in each pass over the set, null takes all; MTT's code, batch_syn
+    step_size: what the student's learning rate starts from, it is learned under optimiser.lr_step_size; MTT's code, lr_teacher
+    memory: how the gradient is found; graph keeps that of all steps, MTT; replay gives the same gradient and keeps one step's at the price
+        of a second walk, ours; tesla is TESLA's estimator at constant memory
+    """
     return Trajectory(steps, batch, step_size, memory)

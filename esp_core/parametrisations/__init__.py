@@ -4,8 +4,6 @@ A parametrisation stores `tensors` and decodes them, a few units at a time, into
 can decode by itself: an image of `pixels`, a code of `latent` (which gives one image per decoder). Units are ordered by class.
 """
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,23 +12,16 @@ import torch
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
+from esp_core.study.budget import Cell
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is condensed: `ipc` images a class of shape (channels, size, size), normalised by `mean` and `std` (channels,)."""
+class Task(Cell):
+    """What is condensed: a cell whose images are normalised by `mean` and `std` (channels,)."""
 
-    classes: int
-    ipc: int
-    channels: int
-    size: int
     mean: Tensor
     std: Tensor
-
-    @property
-    def budget(self) -> int:
-        """IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
-        return self.ipc * self.classes * self.channels * self.size**2
 
     def normalise(self, images: Tensor) -> Tensor:
         """[0, 1] images (n, C, H, W) -> normalised."""
@@ -94,12 +85,7 @@ class RealImages(ABC):
 
 def build(task: Task, kind: str, **settings: Any) -> Parametrisation:
     """The parametrisation `kind` for `task`, its tensors allocated and zero. Raises UserError for a bad setting or budget."""
-    factory = importlib.import_module(f"esp_core.parametrisations.{kind}").build
-    try:
-        inspect.signature(factory).bind(task, **settings)
-    except TypeError as error:
-        raise UserError(f"parametrisation {kind}: {error}") from None
-    made = cast(Parametrisation, factory(task, **settings))
+    made = cast(Parametrisation, kinds.factory("parametrisation", kind, settings, "parametrisation.")(task, **settings))
     if made.used > task.budget:
         raise UserError(f"parametrisation {kind}: {made.used:,} numbers exceed the budget of {task.budget:,} at IPC {task.ipc}")
     return made

@@ -1,5 +1,7 @@
 """`formation`: each stored image holds factor x factor small ones, enlarged before use (IDC, Kim et al., 2022)."""
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +10,8 @@ from esp_core.parametrisations import RealImages, Task
 from esp_core.parametrisations.pixels import Pixels
 from esp_core.study.budget import check_factor
 
+GROUPS = ("pixels",)
+
 
 class Formation(Pixels):
     """Pixels whose tiles are the images: IPC x factor^2 a class, each enlarged bilinearly to full size.
@@ -15,7 +19,7 @@ class Formation(Pixels):
     Started from real images, a tile is a real image made small by nearest sampling, IDC's "mix".
     """
 
-    def __init__(self, task: Task, factor: int = 2, init: str = "random", clamp: int = 0):
+    def __init__(self, task: Task, factor: int, init: str, clamp: int):
         check_factor(task, factor)
         super().__init__(task, init, clamp)
         self.factor = factor
@@ -47,6 +51,17 @@ class Formation(Pixels):
         return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.task.channels, f * side, f * side)
 
 
-def build(task: Task, factor: int = 2, init: str = "random", clamp: int = 0) -> Formation:
-    """See `Formation`; `init` is one of noise, random and herding."""
+def build(
+    task: Task,
+    factor: Annotated[int, ">= 1"] = 2,
+    init: Literal["noise", "random", "herding"] = "random",
+    clamp: Annotated[int, ">= 0"] = 100,
+) -> Formation:
+    """See `Formation`; the numbers are those of IDC's code.
+
+    factor: small images along a side of a stored one
+    init: what the small images start from
+    clamp: bring the pixels back to what an image can show after every so many outer steps, 0 never does; IDC's code, before each network
+        of 100 steps
+    """
     return Formation(task, factor, init, clamp)

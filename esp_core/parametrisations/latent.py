@@ -6,6 +6,7 @@ together, never exceed IPC x classes x C x H x W.
 """
 
 import math
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from esp_core.parametrisations import Parametrisation, RealImages, Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.budget import codes_per_class
 
+GROUPS = ("codes", "decoders")
+
 
 class Latent(Parametrisation):
     """`tensors["codes"]` (classes * K, cz, h, w) and the stacked decoders' weights, `decoder.<layer>.<name>`.
@@ -23,9 +26,7 @@ class Latent(Parametrisation):
     ReLU. The last layer's output goes through a sigmoid, so that every decoded image lies in [0, 1].
     """
 
-    def __init__(self, task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise"):
-        if init not in ("noise", "random"):
-            raise UserError(f"parametrisation.init: {init!r}; use noise or random")
+    def __init__(self, task: Task, decoders: int, code_channels: int, width: int, upsamplings: int, init: str):
         self.task, self.init = task, init
         self.decoders, self.upsamplings = decoders, upsamplings
         self.images_per_unit = decoders
@@ -83,6 +84,22 @@ def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def build(task: Task, decoders: int = 8, code_channels: int = 4, width: int = 8, upsamplings: int = 2, init: str = "noise") -> Latent:
-    """Codes and decoders that fill the budget of `task`; see `Latent` and `codes_per_class`."""
+def build(
+    task: Task,
+    decoders: Annotated[int, ">= 1"] = 8,
+    code_channels: Annotated[int, ">= 1"] = 4,
+    width: Annotated[int, ">= 1"] = 8,
+    upsamplings: Annotated[int, ">= 1"] = 2,
+    init: Literal["noise", "random"] = "noise",
+) -> Latent:
+    """Codes and decoders that fill the budget of `task`; see `Latent` and `codes_per_class`.
+
+    KFS's shapes were never published. Ours fill the same budget: 80 images a class at IPC 1 of 10 classes of 32x32 pixels.
+
+    decoders: each code gives one image per decoder; ours
+    code_channels: channels of a code; ours
+    width: channels inside a decoder; ours
+    upsamplings: times that a decoder doubles the side of a code; ours
+    init: what the codes start from; noise, ESP Algorithm 1
+    """
     return Latent(task, decoders, code_channels, width, upsamplings, init)

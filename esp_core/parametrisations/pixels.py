@@ -1,12 +1,14 @@
 """`pixels`: the stored numbers are the images themselves, IPC a class, as in DC, DSA, DM, CAFE and MTT."""
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor
 
 from esp_core.parametrisations import Parametrisation, RealImages, Task
 from esp_core.runtime.errors import UserError
 
-INITS = ("noise", "random", "herding")
+GROUPS = ("pixels",)
 
 
 class Pixels(Parametrisation):
@@ -16,9 +18,7 @@ class Pixels(Parametrisation):
     `clamp`: after every so many outer steps bring the pixels back to images that can be shown, [0, 1] before normalisation; 0: never.
     """
 
-    def __init__(self, task: Task, init: str = "noise", clamp: int = 0):
-        if init not in INITS:
-            raise UserError(f"parametrisation.init: {init!r}; use one of {', '.join(INITS)}")
+    def __init__(self, task: Task, init: str, clamp: int):
         self.task, self.init, self.clamp = task, init, clamp
         self.unit_labels = torch.arange(task.classes).repeat_interleave(task.ipc)
         self.tensors = {"pixels": torch.zeros(task.classes * task.ipc, task.channels, task.size, task.size)}
@@ -45,6 +45,11 @@ class Pixels(Parametrisation):
                 torch.maximum(torch.minimum(pixels, high, out=pixels), low, out=pixels)
 
 
-def build(task: Task, init: str = "noise", clamp: int = 0) -> Pixels:
-    """Pixels for `task`; see `Pixels` for the settings."""
+def build(task: Task, init: Literal["noise", "random", "herding"] = "noise", clamp: Annotated[int, ">= 0"] = 0) -> Pixels:
+    """See `Pixels`: the images themselves are stored, as in DC, DSA, DM and MTT.
+
+    init: what the pixels start from; noise, ESP Algorithm 1; random real images, DM, DSA and MTT
+    clamp: bring the pixels back to what an image can show after every so many outer steps, 0 never does; the code of DC, DSA, DM, CAFE and
+        MTT never does
+    """
     return Pixels(task, init, clamp)

@@ -10,13 +10,13 @@ from esp_core.study import jobspec
 
 def train(arguments: argparse.Namespace) -> None:
     """Train the experts of one shard."""
-    from esp_core.networks import module_of
     from esp_core.runtime import devices
+    from esp_core.study.kinds import place
     from esp_core.study.provenance import module_file, source_digest
     from esp_core.trajectories.producing import produce
 
     devices.reuse_memory()
-    network = module_of(arguments.spec["network"]["name"])
+    network = place("network", arguments.spec["network"]["name"])[0]
     code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
     produce(arguments.spec, code, arguments.data, arguments.out)
 

@@ -1,4 +1,4 @@
-"""Stage `figures`: pictures of condensed sets (ESP Figures 3-6), as PNG and PDF.
+"""Stage `figures`: pictures of condensed sets (ESP Figures 3-6 and 9), as PNG and PDF.
 
     python -m esp_core figures grid --spec JSON --condensed S.safetensors… --out FIGURE.png
 
@@ -6,9 +6,8 @@ A figure has a panel for every set, methods below one another and IPCs side by s
 """
 
 import argparse
-import math
 from dataclasses import dataclass
-from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +25,16 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.float32]
 
-# All lengths are pixels of the PNG, at DPI of them an inch.
+# All lengths are pixels of the PNG, in which a pixel of an image is a square of whole ones.
 DPI = 100
 SIDE = 48  # an image is shown at least this large
 GAP = 2  # between images
 SPACE = 24  # between panels
 TITLE = 40  # two lines above a panel
+LETTER = 8  # room for a letter of a class's name or a title
 LONGEST = 16  # letters of a class's name
 TALLEST = 25  # classes in one stack; more go into stacks side by side
 WIDEST = 16  # images across all stacks of a panel
-
-# Sizes of type in points.
-NAME_SIZE, TITLE_SIZE, HEADING_SIZE = 8, 9, 13
 
 
 @dataclass(frozen=True)
@@ -52,54 +49,68 @@ class Panel:
     @property
     def margin(self) -> int:
         """Room for the names to the left of a stack."""
-        return 14 + max(_text_width(name, NAME_SIZE) for names, _ in self.stacks for name in names)
+        return 14 + LETTER * max(len(name) for names, _ in self.stacks for name in names)
 
     @property
     def width(self) -> int:
-        title = self.margin + max(_text_width(line, TITLE_SIZE) for line in self.title.split("\n"))
-        return max(title, sum(self.margin + int(picture.shape[1]) for _, picture in self.stacks))
-
-    @property
-    def height(self) -> int:
-        return TITLE + int(self.stacks[0][1].shape[0])
+        title = self.margin + LETTER * max(map(len, self.title.split("\n")))
+        return max(title, sum(self.margin + picture.shape[1] for _, picture in self.stacks))
 
 
 def panel(condensed: "Condensed", method: str, title: str, most: int = 10) -> Panel:
     """Up to `most` images of every class, evenly spaced over those that the set decodes to, enlarged without smoothing."""
     images = condensed.images.clamp(0, 1).numpy()
     places = [np.flatnonzero(condensed.labels.numpy() == label) for label in range(len(condensed.classes))]
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in condensed.classes]
     stacks = -(-len(places) // TALLEST)
-    columns = min(most, max(2, WIDEST // stacks), max(map(len, places)))
     rows = -(-len(places) // stacks)
-    pictures = []
-    for first in range(0, len(places), rows):
-        part = slice(first, first + rows)
-        chosen = [where[_spread(len(where), columns)] for where in places[part]]
-        pictures.append(([_short(name) for name in condensed.classes[part]], _mosaic(images, chosen, columns)))
-    counts = sorted({len(where) for where in places})
-    total = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    ipc = condensed.task.ipc
-    return Panel(method, ipc, f"{_literal(title)}, IPC {ipc}\n{columns} of {total} images a class", pictures)
+    columns = min(most, max(2, WIDEST // stacks), max(map(len, places)))
+    chosen = [images[where[np.linspace(0, len(where) - 1, min(len(where), columns)).round().astype(int)]] for where in places]
+    parts = [slice(first, first + rows) for first in range(0, len(places), rows)]
+    total = " to ".join(str(count) for count in sorted({min(map(len, places)), max(map(len, places))}))
+    ipc, pictures = condensed.task.ipc, [(names[part], _mosaic(chosen[part], columns)) for part in parts]
+    return Panel(method, ipc, f"{title}, IPC {ipc}\n{columns} of {total} images a class", pictures)
 
 
 def grid(panels: list[Panel], heading: str) -> "Figure":
     """The panels under one heading: a row a method, in order of appearance, a column an IPC."""
     from matplotlib.figure import Figure
 
-    methods = list(dict.fromkeys(p.method for p in panels))
-    ipcs = sorted({p.ipc for p in panels})
-    widths = [max(p.width for p in panels if p.ipc == ipc) for ipc in ipcs]
-    heights = [max(p.height for p in panels if p.method == method) for method in methods]
-    width = max(sum(widths) + SPACE * (len(ipcs) + 1), _text_width(heading, HEADING_SIZE) + 2 * SPACE)
-    height = TITLE + sum(heights) + SPACE * (len(methods) + 1)
+    methods, ipcs = list(dict.fromkeys(p.method for p in panels)), sorted({p.ipc for p in panels})
+    heights = [SPACE + TITLE + max(p.stacks[0][1].shape[0] for p in panels if p.method == method) for method in methods]
+    widths = [SPACE + max(p.width for p in panels if p.ipc == ipc) for ipc in ipcs]
+    width, height = max(sum(widths), 2 * LETTER * len(heading)) + SPACE, TITLE + sum(heights) + SPACE
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    figure.text(SPACE / width, 1 - SPACE / height, heading, fontsize=HEADING_SIZE, va="top")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    write: dict[str, Any] = {"va": "top", "parse_math": False}
+    axes.text(SPACE, SPACE, heading, fontsize=13, **write)
+    lefts, tops = list(accumulate(widths, initial=SPACE)), list(accumulate(heights, initial=TITLE + SPACE))
     for p in panels:
-        column, row = ipcs.index(p.ipc), methods.index(p.method)
-        left = sum(widths[:column]) + SPACE * (column + 1)
-        top = TITLE + sum(heights[:row]) + SPACE * (row + 1)
-        _draw(figure, p, left, top)
+        left, top = lefts[ipcs.index(p.ipc)], tops[methods.index(p.method)]
+        axes.text(left + p.margin, top, p.title, fontsize=9, **write)
+        for names, picture in p.stacks:
+            left += p.margin
+            rows, columns, _ = picture.shape
+            box = (left, left + columns, top + TITLE + rows, top + TITLE)
+            axes.imshow(picture, interpolation="nearest", aspect="auto", vmin=0, vmax=1, extent=box)
+            for i, name in enumerate(names):
+                middle = top + TITLE + (i + 0.5) * (rows + GAP) / len(names) - GAP / 2
+                axes.text(left - 6, middle, name, fontsize=8, ha="right", **{**write, "va": "center"})
+            left += columns
+    axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
+
+
+def _mosaic(images: list[Pixels], columns: int) -> Pixels:
+    """The images of each class, (n, C, H, W), a row a class, on white; colour for three channels, else the grey of their mean."""
+    size = images[0].shape[-1]
+    side = size * -(-SIDE // size)
+    picture = np.ones((len(images), side + GAP, columns, side + GAP, 3), dtype=np.float32)
+    for row, some in enumerate(images):
+        colour = some if some.shape[1] == 3 else some.mean(1, keepdims=True).repeat(3, 1)
+        picture[row, :side, : len(some), :side] = colour.repeat(side // size, 2).repeat(side // size, 3).transpose(2, 0, 3, 1)
+    return picture.reshape(len(images) * (side + GAP), columns * (side + GAP), 3)[:-GAP, :-GAP]
 
 
 def run_grid(spec: dict[str, Any], paths: list[Path], out: Path) -> None:
@@ -115,61 +126,8 @@ def run_grid(spec: dict[str, Any], paths: list[Path], out: Path) -> None:
         if made["dataset"] != dataset:
             raise UserError(f"{path}: condenses {made['dataset']}, not {dataset}; leave it out")
         panels.append(panel(condensed, made["method"], spec["titles"].get(made["method"], made["method"])))
-    heading = ENTRIES[dataset].title if dataset in ENTRIES else dataset
-    save(grid(panels, f"{_literal(heading)}: synthetic images"), out)
+    save(grid(panels, f"{ENTRIES[dataset].title if dataset in ENTRIES else dataset}: synthetic images"), out)
     print(f"{out}: {len(panels)} condensed sets")
-
-
-def _draw(figure: "Figure", p: Panel, left: int, top: int) -> None:
-    width, height = figure.get_size_inches() * DPI
-    figure.text((left + p.margin) / width, 1 - top / height, p.title, fontsize=TITLE_SIZE, va="top")
-    top += TITLE
-    for names, picture in p.stacks:
-        left += p.margin
-        rows, columns, _ = picture.shape
-        axes = figure.add_axes((left / width, 1 - (top + rows) / height, columns / width, rows / height))
-        axes.imshow(picture, interpolation="nearest", aspect="auto", vmin=0, vmax=1)
-        axes.set_axis_off()
-        step = (rows + GAP) / len(names)
-        for i, name in enumerate(names):
-            axes.text(-6, (i + 0.5) * step - GAP / 2, name, fontsize=NAME_SIZE, ha="right", va="center")
-        left += columns
-
-
-def _mosaic(images: Pixels, chosen: list[NDArray[np.intp]], columns: int) -> Pixels:
-    """The images (n, C, H, W) at `chosen`, a row a class, on white; colour for three channels, else the grey of their mean."""
-    size = images.shape[-1]
-    factor = -(-SIDE // size)
-    cell = size * factor + GAP
-    picture = np.ones((len(chosen) * cell - GAP, columns * cell - GAP, 3), dtype=np.float32)
-    for row, indices in enumerate(chosen):
-        for column, image in enumerate(images[indices]):
-            colour = image if len(image) == 3 else image.mean(0, keepdims=True).repeat(3, 0)
-            large = colour.repeat(factor, 1).repeat(factor, 2).transpose(1, 2, 0)
-            picture[row * cell : row * cell + size * factor, column * cell : column * cell + size * factor] = large
-    return picture
-
-
-def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """`most` places, or all where there are no more, evenly spaced over 0 … count - 1."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)
-
-
-@cache
-def _text_width(text: str, size: int) -> int:
-    """Pixels that `text` takes at `size` points."""
-    from matplotlib.textpath import TextPath
-
-    return math.ceil(TextPath((0, 0), text, size=size).get_extents().width * DPI / 72) if text.strip() else 0
-
-
-def _short(name: str) -> str:
-    return _literal(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
-
-
-def _literal(text: str) -> str:
-    """`text` such that matplotlib reads no formula into its dollars."""
-    return text.replace("$", r"\$")
 
 
 @command

@@ -28,7 +28,7 @@ from esp_core.distillation.compiled import CompiledPasses
 from esp_core.distillation.passes import Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import OuterStep, Objective, State, Whole
+from esp_core.objectives import Objective, OuterStep, State, Whole
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import devices, files, seeds
 from esp_core.runtime.errors import command

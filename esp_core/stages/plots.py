@@ -1,18 +1,19 @@
 """Stage `plots`: the figures that are curves: memory (ESP Figure 7) and accuracy against the synthetic batch (Figure 8).
 
     python -m esp_core plots memory --spec JSON --csv figure7.csv --out figure7.png
-    python -m esp_core plots batches --spec JSON --results results/STUDY --out figure8.png
+    python -m esp_core plots batches --spec JSON --rows ROWS.csv… --out figure8.png
 
 Lines differ in marker and dash, not in colour alone, so that they can be told apart in print. Figure 8 leaves its numbers beside it, .csv.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from esp_core.reporting import runs
+from esp_core.reporting import rows
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.files import write
@@ -61,32 +62,27 @@ def _title(method: str, titles: dict[str, str]) -> str:
 
 def read_memory(path: Path) -> pd.DataFrame:
     """The rows of stage `footprint`. Raises UserError for another file."""
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no table of memory ({error}); delete it and run again") from None
-    if missing := {"axis", "method", "ipc", "steps", "bytes"} - set(frame.columns):
-        raise UserError(f"{path}: column {', '.join(sorted(missing))} is missing; delete it and run again")
-    numbers = frame[["ipc", "steps", "bytes"]].apply(pd.to_numeric, errors="coerce")
-    wrong = numbers[["ipc", "steps"]].isna().any(axis=None) or (numbers.bytes.isna() & frame.bytes.notna()).any()
-    if wrong or set(frame.axis) != {"steps", "ipc"} or not (numbers.fillna(1) > 0).all(axis=None):
-        raise UserError(f"{path}: holds a value that is no number in its range, or lacks an axis; delete it and run again")
-    return frame.assign(**numbers)
+    frame = rows.read_figure(path, ["axis", "method"], ["ipc", "steps", "bytes"])
+    if frame[["ipc", "steps"]].isna().any(axis=None) or set(frame.axis) != {"steps", "ipc"}:
+        raise UserError(f"{path}: lacks an axis, steps or ipc, or a place on it; delete it and run again")
+    return frame
 
 
-def sweep(spec: dict[str, Any], results: Path) -> pd.DataFrame:
-    """A row an IPC and batch: synthetic_batch (images of a step; the complete set where the recipe takes all), mean and std, n seeds."""
-    found, read = [], []
-    for point in spec["rows"]:
-        path = runs.path_of(results, spec["dataset"], point["ipc"], point["method"], spec["network"])
-        rows = runs.read(path, spec["dataset"], point["ipc"], point["method"], spec["network"])
-        images = int(pd.read_csv(path).images.iloc[0])
-        batch = min(point["synthetic_batch"] or images, images)
-        read.append(rows)
-        found.append([spec["dataset"], point["ipc"], batch, batch == images, rows.accuracy.mean(), rows.accuracy.std(), len(rows)])
-    runs.refuse_mixtures(pd.concat(read, ignore_index=True))
-    columns = ["dataset", "ipc", "synthetic_batch", "complete", "mean", "std", "n"]
-    return pd.DataFrame(found, columns=columns).sort_values(["ipc", "synthetic_batch"], ignore_index=True)
+def sweep(spec: dict[str, Any], row_files: Iterable[Path]) -> pd.DataFrame:
+    """A row an IPC and batch: synthetic_batch (images of a step; the complete set where the recipe takes all), mean and std, n seeds.
+
+    Raises UserError where a file is damaged, where the runs were not made alike, or where none is a point of the figure.
+    """
+    points = pd.DataFrame(spec["rows"]).assign(dataset=spec["dataset"], network=spec["network"])
+    runs = points.merge(rows.read(row_files), on=rows.KEY)
+    if runs.empty:
+        raise UserError("--rows: none of the files holds rows of this figure; give those of its methods")
+    rows.refuse_mixtures(runs)
+    batch = runs.synthetic_batch.astype("float64").fillna(runs.images).clip(upper=runs.images).astype("int64")
+    runs = runs.assign(synthetic_batch=batch, complete=batch == runs.images)
+    groups = runs.groupby(["dataset", "ipc", "synthetic_batch", "complete", "method"], sort=False)
+    frame = groups.accuracy.agg(mean="mean", std="std", n="size").reset_index().drop(columns="method")
+    return frame.sort_values(["ipc", "synthetic_batch"], ignore_index=True)
 
 
 def batches(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
@@ -122,11 +118,11 @@ def main() -> None:
         each.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG plots NAME` prints")
         each.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
     one.add_argument("--csv", type=Path, required=True, help="rows of `python -m esp_core footprint`")
-    two.add_argument("--results", type=Path, required=True, help="the folder of the study")
+    two.add_argument("--rows", type=Path, nargs="+", required=True, help="the per-seed rows of its runs, .csv")
     args = parser.parse_args()
     if args.kind == "memory":
         save(memory(args.spec, read_memory(args.csv)), args.out)
         return
-    frame = sweep(args.spec, args.results)
+    frame = sweep(args.spec, args.rows)
     write(args.out.with_suffix(".csv"), frame.round(4).to_csv(index=False, lineterminator="\n"))
     save(batches(args.spec, frame), args.out)

@@ -15,150 +15,121 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from esp_core.datasets.verifying import sha256
+from esp_core.datasets.official import sha256
+from esp_core.reporting import rendering, rows
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.config import Study, load
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
-from esp_core.study.methods import FULL
+from esp_core.study.places import output
 from esp_core.study.specs import spec
 
 Card = dict[str, Any]
-LIMIT = 10_000_000  # bytes of a set
 MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
-HEAD = """# Released sets
-
-Written by `python -m esp_core release make`. A set is loaded in one line,
-
-```python
-data = esp_core.load_condensed("released/{example}")    # data.images, data.labels, data.normalise
-```
-
-and tested again, on a processor or a GPU, by one command:
-
-```sh
-python -m esp_core release test released/{example}
-```
-
-The card beside a set, a YAML file of the same name, holds the recipe, the experts, the seeds, the protocol of every test, and where and
-when it was made. Accuracies are percent of the test images, mean ± standard deviation over n trainings with different seeds. The rows
-behind them, one a training, lie below `evaluated` of each folder.
-"""
+HEAD = "A set's card, the YAML file beside it, says how it was made and tested. Accuracies are percent, mean ± deviation (trainings)."
 
 
-def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[Path]:
-    """Put the distilled and tested sets of `study` into `out`; the copies. Raises UserError where one asked for is not there."""
-    from esp_core.reporting import runs
-
-    own, copies = results / study.name, []
-    for dataset, ipc, method in study.condensed():
-        source = own / "distilled" / dataset / f"ipc-{ipc}" / f"{method}.safetensors"
-        tests = _tests(study, own, dataset, ipc, method)
-        if only is not None and f"{dataset}/{ipc}/{method}" not in only:
-            continue
-        if not source.is_file() or not tests:
-            if only is not None:
-                raise UserError(f"{source}: not distilled or not tested yet; run the study first, or leave it out of --only")
-            continue
-        if (size := source.stat().st_size) > LIMIT:
-            print(f"{source}: left out, its {size:,} bytes are more than {LIMIT:,}")
-            continue
-        copies.append(_copy(study, source, out / study.name / f"{dataset}-ipc-{ipc}-{method}.safetensors", tests))
-        for network in tests:
-            rows = [runs.path_of(root, dataset, ipc, method, network) for root in (own, out / study.name)]
-            files.write(rows[1], rows[0].read_text(encoding="utf-8"))
-    if missing := sorted(set(only or ()) - {"/".join(map(str, cell)) for cell in study.condensed()}):
-        raise UserError(f"--only: {', '.join(missing)} is no set of the study {study.name}; name DATASET/IPC/METHOD")
+def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
+    """Put the distilled and tested sets of `study` into `out`; their names. Raises UserError where one asked for is not there."""
+    cells = {"/".join(map(str, cell)): cell for cell in study.condensed()}
+    if unknown := sorted(set(only or ()) - cells.keys()):
+        raise UserError(f"--only: {', '.join(unknown)} is no set of the study {study.name}; name DATASET/IPC/METHOD")
+    released = []
+    for name in only or cells:
+        source = results / output(study.name, "distill", *map(str, cells[name]))
+        jobs = [("evaluate", *map(str, row)) for row in study.rows() if row[:3] == cells[name]]
+        tested = {job: results / output(study.name, *job) for job in jobs if (results / output(study.name, *job)).is_file()}
+        if source.is_file() and tested:
+            _publish(study, source, out / study.name / "{}-ipc-{}-{}.safetensors".format(*cells[name]), tested)
+            for job, path in tested.items():
+                files.write(out / output(study.name, *job), path.read_bytes())
+            released.append(name)
+        elif only:
+            raise UserError(f"{source}: not distilled or not tested yet; run the study first, or leave it out of --only")
     files.write(out / "README.md", _index(out))
-    return copies
+    return released
 
 
-def _tests(study: Study, own: Path, dataset: str, ipc: int, method: str) -> dict[str, Card]:
-    """What each network made of the set, and the spec to do it again."""
-    from esp_core.reporting import runs
-
-    found: dict[str, Card] = {}
-    for row in study.rows():
-        path = runs.path_of(own, *row)
-        if row[:3] != (dataset, ipc, method) or method == FULL or not path.is_file():
-            continue
-        frame = runs.read(path, *row)
-        found[row[3]] = {
-            "mean": round(float(frame.accuracy.mean()), 4),
-            "std": round(float(frame.accuracy.std()), 4),
-            "n": len(frame),
-            **{key: frame[key].iloc[0] for key in ("device", "torch", "precision") if key in frame},
-            "hours": round(frame.seconds.astype(float).sum() / 3600, 2),
-            "spec": spec(study, "evaluate", dataset, str(ipc), method, row[3]),
-        }
-    return found
-
-
-def _copy(study: Study, source: Path, target: Path, tests: dict[str, Card]) -> Path:
+def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, ...], Path]) -> None:
     """The set, its picture and its card."""
     from esp_core.distillation.condensed import load_condensed
     from esp_core.reporting.saving import save
     from esp_core.stages import figures
 
     condensed = load_condensed(source)
-    made, (dataset, ipc, method) = condensed.metadata, (condensed.metadata["spec"][key] for key in ("dataset", "ipc", "method"))
-    title = study.methods[method].get("title", METHOD_TITLES.get(method, method))
+    made, job = condensed.metadata, condensed.metadata["spec"]
+    title = study.methods[job["method"]].get("title", METHOD_TITLES.get(job["method"], job["method"]))
+    date = time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime))
     card = {
         "set": target.name,
         "sha256": sha256(source),
-        "method": {"name": method, "title": title, **made["spec"]["recipe"]},
-        "dataset": {"name": dataset, "prepare": spec(study, "prepare", dataset)},
-        "ipc": ipc,
+        "method": {"name": job["method"], "title": title, **job["recipe"]},
+        "dataset": {"name": job["dataset"], "prepare": spec(study, "prepare", job["dataset"])},
+        "ipc": job["ipc"],
         "images": made["images"],
         "numbers": {"used": made["budget_used"], "budget": made["budget"]},
-        "network": made["spec"]["network"],
-        "experts": study.experts(dataset) if made["spec"]["experts"] else None,
-        "seed": made["spec"]["study_seed"],
-        "made": {
-            "date": time.strftime("%Y-%m-%d", time.gmtime(source.stat().st_mtime)),
-            **{key: made[key] for key in MADE if key in made},
-        },
-        "tests": tests,
+        "network": job["network"],
+        "experts": study.experts(job["dataset"]) if job["experts"] else None,
+        "seed": job["study_seed"],
+        "made": {"date": date, **{key: made[key] for key in MADE if key in made}},
+        "tests": {evaluated[-1]: _test(path) | {"spec": spec(study, *evaluated)} for evaluated, path in tested.items()},
     }
     with files.replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    files.write(target.with_suffix(".yaml"), _yaml(card))
-    save(figures.grid([figures.panel(condensed, method, title)], f"{dataset}: synthetic images"), target.with_suffix(".png"))
+    plain = json.loads(json.dumps(card))  # values that occur twice would become references
+    files.write(target.with_suffix(".yaml"), yaml.safe_dump(plain, sort_keys=False, width=140))
+    save(figures.grid([figures.panel(condensed, job["method"], title)], f"{job['dataset']}: synthetic images"), target.with_suffix(".png"))
     target.with_suffix(".pdf").unlink()
-    return target
 
 
-def _yaml(card: Card) -> str:
-    """YAML without the references that it makes of values which occur twice."""
-    return str(yaml.safe_dump(json.loads(json.dumps(card)), sort_keys=False, width=140))
+def _test(path: Path) -> Card:
+    """What a network made of a set, by its rows."""
+    frame = rows.read([path])
+    return {
+        "mean": round(float(frame.accuracy.mean()), 4),
+        "std": round(float(frame.accuracy.std()), 4) if len(frame) > 1 else None,
+        "n": len(frame),
+        **{key: frame[key].iloc[0] for key in ("device", "torch", "precision") if key in frame},
+        "hours": round(frame.seconds.astype(float).sum() / 3600, 2),
+    }
 
 
 def _index(out: Path) -> str:
-    """README.md: all cards below `out`, a table a study."""
+    """README.md: what it says already above the first table, and all cards below `out`, a table a study."""
     cards = {path.relative_to(out): read_card(path) for path in sorted(out.glob("*/*.yaml"))}
     if not cards:
         raise UserError(f"{out}: no set to release; run the study first")
-    parts = [HEAD.format(example=next(iter(cards)).with_suffix(".safetensors"))]
-    for name in dict.fromkeys(path.parent for path in cards):
-        own = {path: card for path, card in cards.items() if path.parent == name}
-        networks = list(dict.fromkeys(network for card in own.values() for network in card["tests"]))
-        titles = ["set", "dataset", "IPC", "method", "images", "numbers", *(NETWORK_TITLES.get(n, n) for n in networks), "made"]
-        lines = [f"## {name}", "", f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-        lines += [_line(path, card, networks) for path, card in sorted(own.items(), key=lambda item: (item[1]["ipc"], str(item[0])))]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    readme = out / "README.md"
+    head = readme.read_text("utf-8").partition("\n## ")[0].partition("\n\n")[2].strip() if readme.is_file() else HEAD
+    parts: list[rendering.Part] = [head]
+    for study in dict.fromkeys(path.parent for path in cards):
+        own = sorted((card["ipc"], path.as_posix(), card) for path, card in cards.items() if path.parent == study)
+        table = pd.DataFrame([_line(Path(path), card) for _, path, card in own]).fillna("").set_index(["set", "dataset", "IPC", "method"])
+        parts += [f"## {study}", table[[*table.columns.drop("made"), "made"]]]
+    return rendering.markdown("Released sets", parts)
 
 
-def _line(path: Path, card: Card, networks: list[str]) -> str:
-    tests = [f"{t['mean']:.1f} ± {t['std']:.1f} ({t['n']})" if (t := card["tests"].get(n)) else "" for n in networks]
-    dataset = card["dataset"]["name"]
-    link = f"[{card['set'].removesuffix('.safetensors')}]({path.with_suffix('.png')})"
-    made = f"{card['made']['date']}, {card['made']['device']}, torch {card['made']['torch']}"
-    numbers = f"{card['numbers']['used']:,}"
-    words = [link, DATASET_TITLES.get(dataset, dataset), card["ipc"], card["method"]["title"], card["images"], numbers, *tests, made]
-    return f"| {' | '.join(map(str, words))} |"
+def _line(path: Path, card: Card) -> dict[str, str]:
+    """The card's line in the list, by column."""
+    name = card["dataset"]["name"]
+    return {
+        "set": f"[{path.stem}]({path.with_suffix('.png').as_posix()})",
+        "dataset": DATASET_TITLES.get(name, name),
+        "IPC": str(card["ipc"]),
+        "method": card["method"]["title"],
+        "images": str(card["images"]),
+        "numbers": f"{card['numbers']['used']:,}",
+        **{NETWORK_TITLES.get(network, network): f"{_spread(one, 1)} ({one['n']})" for network, one in card["tests"].items()},
+        "made": f"{card['made']['date']}, {card['made']['device']}, torch {card['made']['torch']}",
+    }
+
+
+def _spread(one: Card, digits: int) -> str:
+    """Mean and deviation; a single run has none."""
+    return f"{one['mean']:.{digits}f}" + ("" if pd.isna(one["std"]) else f" ± {one['std']:.{digits}f}")
 
 
 def read_card(path: Path) -> Card:
@@ -175,8 +146,6 @@ def test(path: Path, network: str, data: Path | None, seeds: int, device: str, r
 
     Without `data`, the prepared dataset, it is made below `results`, official files included.
     """
-    from statistics import mean, stdev
-
     from esp_core.stages import evaluate
 
     card = read_card(path.with_suffix(".yaml"))
@@ -186,19 +155,19 @@ def test(path: Path, network: str, data: Path | None, seeds: int, device: str, r
         raise UserError(f"--network {network}: the card tells of {', '.join(card['tests'])}")
     said = card["tests"][network]
     job = {**said["spec"], "seeds": seeds, "device": device}
-    found = [float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path)]
-    spread = f" ± {stdev(found):.2f}" if seeds > 1 else ""
-    return f"{network}: {mean(found):.2f}{spread} % (n = {seeds}); the card says {said['mean']:.2f} ± {said['std']:.2f} % (n = {said['n']})"
+    found = pd.Series([float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path)])
+    ours = {"mean": found.mean(), "std": found.std(), "n": seeds}
+    return "; ".join([f"{network}: {_spread(ours, 2)} % (n = {seeds})", f"the card says {_spread(said, 2)} % (n = {said['n']})"])
 
 
 def _prepared(card: Card, results: Path) -> Path:
     from esp_core.datasets.catalogue import is_official
-    from esp_core.stages.download import download
-    from esp_core.stages.prepare import prepare
+    from esp_core.datasets.downloading import download
+    from esp_core.datasets.preparing import prepare
 
     job = card["dataset"]["prepare"]
     name, kind = job["dataset"], job["kind"]
-    out, listed = results / "released" / "data" / f"{name}.h5", results / "downloads" / name / "files.json"
+    out, listed = results / output("released", "prepare", name), results / output("", "download", name)
     if is_official(kind) and not listed.is_file():
         download({"dataset": name, "kind": kind, "mirror": None}, listed)
     prepare(job, out, listed)
@@ -223,7 +192,6 @@ def main() -> None:
         stage.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     if args.stage == "make":
-        copies = make(load(args.config), args.results, args.out, args.only)
-        print(f"{args.out}: {len(copies)} sets")
+        print(f"{args.out}: {len(make(load(args.config), args.results, args.out, args.only))} sets")
     else:
         print(test(args.set, args.network, args.data, args.seeds, args.device, args.results))

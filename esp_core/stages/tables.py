@@ -1,54 +1,53 @@
 """Stage `tables`: one of the paper's tables for a study, measured beside published, as CSV, Markdown, LaTeX and HTML.
 
-    python -m esp_core tables --spec JSON --results results/STUDY --published esp_core/reporting/published.csv --out TABLE.csv
+    python -m esp_core tables --spec JSON --rows ROWS.csv… --published esp_core/reporting/published.csv --out TABLE.csv
     python -m esp_core tables show results/STUDY
 
 The CSV holds a row a (method, cell, network). Its `mean` and `std` are those of the run's own CSV,
-`pandas.read_csv(run).accuracy.agg(["mean", "std"])`; `low` and `high` bound the mean's 95 % t-interval.
+`pandas.read_csv(run).accuracy.agg(["mean", "std"])`; `low` and `high` bound the mean's 95 % t-interval. Of the files of `--rows`, one a
+run, those of runs that the table does not show are left out, and counted in the log.
 """
 
 import argparse
-import html
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting import present, summary
-from esp_core.reporting.sheet import Sheet, escaped, latex, markdown, plain, web
+from esp_core.reporting import present, rendering, rows, summary
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.files import write
 from esp_core.study import jobspec
 from esp_core.study.layouts import layout
 from esp_core.study.provenance import canonical, digest
 
-STYLE = (
-    "body{font-family:sans-serif;margin:2em}h1{font-size:1.2em}p{max-width:60em}table{border-collapse:collapse;margin:1em 0}"
-    "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}th:first-child{text-align:left}"
-)
 BUDGETS = "Stored float32 numbers of each condensed set, and the budget, IPC × classes × C × H × W."
 
 
-def run(spec: dict[str, Any], results: Path, published: Path, out: Path) -> None:
+def run(spec: dict[str, Any], row_files: Iterable[Path], published: Path, out: Path) -> None:
     """Write the table of `spec` to `out`, .csv, and its .md, .tex and .html beside it.
 
     Raises UserError where a run's file is damaged, or where runs that were not made alike would stand in one table.
     """
     which = layout(spec["table"])
-    printed = summary.read_published(published, spec["table"])
-    wanted = summary.keys(spec, printed)
-    runs = summary.read_runs(spec, results, wanted)
-    frame = summary.summarise(which, wanted, runs, printed)
-    sheet = present.accuracy_sheet(frame, which, spec["titles"])
+    printed = rows.read_published(published).query("table == @which.number")
+    given = rows.read(row_files)
+    keys = summary.wanted(spec, printed)
+    shown = keys.merge(given, on=rows.KEY)
+    rows.refuse_mixtures(shown)
+    frame = summary.summarise(which, keys, shown, printed)
     budgets = present.budget_sheet(frame, which, spec["titles"])
-    title = present.heading(frame, which)
-    notes = [*present.notes(frame, runs, which), f"Study {spec['study']}, spec {digest(canonical(spec))}."]
+    notes = [*present.notes(frame, shown, which), f"Study {spec['study']}, spec {digest(canonical(spec))}."]
+    parts: list[rendering.Part] = [present.accuracy_sheet(frame, which, spec["titles"]), *notes]
+    if budgets is not None:
+        parts += [BUDGETS, budgets]
     write(out, frame.round(4).to_csv(index=False, lineterminator="\n"))
-    write(out.with_suffix(".md"), _markdown(title, sheet, budgets, notes))
-    write(out.with_suffix(".tex"), _latex(title, sheet, budgets, notes))
-    write(out.with_suffix(".html"), _html(title, sheet, budgets, notes))
-    print(f"{out}: {len(wanted)} rows, {(frame.n[: len(wanted)] > 0).sum()} of them measured")
+    for suffix, form in ((".md", rendering.markdown), (".tex", rendering.latex), (".html", rendering.web)):
+        write(out.with_suffix(suffix), form(present.heading(frame, which), parts))
+    left = given.file.nunique() - shown.file.nunique()
+    print(f"{out}: {len(keys)} rows, {shown.file.nunique()} of them measured; {left} files of other rows left out")
 
 
 def show(results: Path, width: int) -> str:
@@ -60,34 +59,11 @@ def show(results: Path, width: int) -> str:
         frame = pd.read_csv(first)
     except ValueError:
         frame = pd.DataFrame()
-    if tuple(frame.columns) != summary.COLUMNS or frame.empty:
+    if list(frame.columns) != summary.COLUMNS or frame.empty:
         raise UserError(f"{first}: not a table of this version; delete it and run snakemake again")
-    which = layout(1)
-    title = f"{present.heading(frame, which)}; in parentheses what the paper prints and was not measured."
-    return "\n".join([*_places(results), "", title, "", plain(present.accuracy_sheet(frame, which, {}), width)])
-
-
-def _markdown(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
-    parts = [f"# {title}", markdown(sheet), *notes, *([BUDGETS, markdown(budgets)] if budgets else [])]
-    return "\n\n".join(parts) + "\n"
-
-
-def _html(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>", web(sheet), *(f"<p>{html.escape(note)}</p>" for note in notes)]
-    parts += [f"<p>{html.escape(BUDGETS)}</p>", web(budgets)] if budgets else []
-    head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
-    return "\n".join([head, *parts, "</html>"]) + "\n"
-
-
-def _latex(title: str, sheet: Sheet, budgets: Sheet | None, notes: list[str]) -> str:
-    def fitted(body: str) -> list[str]:
-        return ["\\begin{adjustbox}{max width=\\textwidth}", body, "\\end{adjustbox}"]
-
-    lines = ["% needs packages booktabs and adjustbox", "\\begin{table}", "\\centering"]
-    lines += [f"\\caption{{{escaped(title.partition('. ')[2])}.}}", *fitted(latex(sheet))]
-    if budgets:
-        lines += ["", f"\\medskip {escaped(BUDGETS)}", "", *fitted(latex(budgets))]
-    return "\n".join([*lines, "", "\\medskip\\footnotesize", *map(escaped, notes), "\\end{table}"]) + "\n"
+    title = f"{present.heading(frame, layout(1))}; in parentheses what the paper prints and was not measured."
+    sheet = present.accuracy_sheet(frame, layout(1), {}, brief=True)
+    return "\n".join([*_places(results), "", title, "", rendering.plain(sheet, width)])
 
 
 def _places(results: Path) -> list[str]:
@@ -104,7 +80,7 @@ def _places(results: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core tables", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--spec", type=jobspec.read, help="JSON, as `python -m esp_core study CONFIG tables NUMBER` prints it")
-    parser.add_argument("--results", type=Path, help="folder of the study, results/STUDY")
+    parser.add_argument("--rows", type=Path, nargs="*", help="the per-seed rows of runs, .csv")
     parser.add_argument("--published", type=Path, help="the paper's numbers, esp_core/reporting/published.csv")
     parser.add_argument("--out", type=Path, help="the table, .csv; .md, .tex and .html are written beside it")
     what = parser.add_subparsers(dest="what").add_parser("show", help="where a study's tables, figures and report lie, and its Table 1")
@@ -112,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "show":
         print(show(args.study, shutil.get_terminal_size((120, 24)).columns))
-    elif missing := [f"--{name}" for name in ("spec", "results", "published", "out") if getattr(args, name) is None]:
+    elif missing := [f"--{name}" for name in ("spec", "rows", "published", "out") if getattr(args, name) is None]:
         parser.error(f"needed: {', '.join(missing)}")
     else:
-        run(args.spec, args.results, args.published, args.out)
+        run(args.spec, args.rows, args.published, args.out)

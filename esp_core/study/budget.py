@@ -3,24 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from esp_core.runtime.errors import UserError
-
-
-class Room(Protocol):
-    """What a parametrisation has to fit; `parametrisations.Task` is one."""
-
-    @property
-    def classes(self) -> int: ...
-    @property
-    def ipc(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def budget(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -34,23 +19,23 @@ class Cell:
 
     @property
     def budget(self) -> int:
-        """IPC x classes x C x H x W float32 numbers."""
+        """IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
         return self.ipc * self.classes * self.channels * self.size**2
 
 
-def check(parametrisation: Mapping[str, Any], room: Room) -> None:
-    """Raise UserError where the settings of a parametrisation, kind included, do not fit `room`. Other kinds than two always do."""
+def check(parametrisation: Mapping[str, Any], cell: Cell) -> None:
+    """Raise UserError where the settings of a parametrisation, kind included, do not fit `cell`. Other kinds than two always do."""
     settings = {key: value for key, value in parametrisation.items() if key not in ("kind", "init")}
     if parametrisation["kind"] == "latent":
-        codes_per_class(room, **settings)
+        codes_per_class(cell, **settings)
     elif parametrisation["kind"] == "formation":
-        check_factor(room, settings["factor"])
+        check_factor(cell, settings["factor"])
 
 
-def check_factor(room: Room, factor: int) -> None:
+def check_factor(cell: Cell, factor: int) -> None:
     """Raise UserError where images cannot be cut into factor x factor tiles."""
-    if factor < 1 or room.size % factor:
-        raise UserError(f"parametrisation.factor: {factor} does not divide {room.size} pixels")
+    if factor < 1 or cell.size % factor:
+        raise UserError(f"parametrisation.factor: {factor} does not divide {cell.size} pixels")
 
 
 def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: int) -> int:
@@ -61,21 +46,21 @@ def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: 
     return convolutions + 2 * width * (upsamplings - 1)
 
 
-def codes_per_class(room: Room, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
+def codes_per_class(cell: Cell, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
     """The most codes a class that fit the budget beside the decoders.
 
     Raises UserError, naming the smallest IPC that fits, where not one code a class does.
     """
-    side = room.size // 2**upsamplings
-    if side < 1 or side * 2**upsamplings != room.size:
-        raise UserError(f"parametrisation.upsamplings: {upsamplings} does not divide {room.size} pixels into whole codes")
-    shared = decoders * decoder_numbers(room.channels, code_channels, width, upsamplings)
-    per_code = room.classes * code_channels * side**2
-    count = (room.budget - shared) // per_code
+    side = cell.size // 2**upsamplings
+    if side < 1 or side * 2**upsamplings != cell.size:
+        raise UserError(f"parametrisation.upsamplings: {upsamplings} does not divide {cell.size} pixels into whole codes")
+    shared = decoders * decoder_numbers(cell.channels, code_channels, width, upsamplings)
+    per_code = cell.classes * code_channels * side**2
+    count = (cell.budget - shared) // per_code
     if count < 1:
-        smallest = math.ceil((shared + per_code) / (room.budget / room.ipc))
+        smallest = math.ceil((shared + per_code) / (cell.budget / cell.ipc))
         raise UserError(
-            f"parametrisation latent: {decoders} decoders take {shared:,} of {room.budget:,} numbers at IPC {room.ipc} and leave no "
+            f"parametrisation latent: {decoders} decoders take {shared:,} of {cell.budget:,} numbers at IPC {cell.ipc} and leave no "
             f"room for a code a class ({per_code:,}); the smallest IPC for this design is {smallest}; lower decoders or width"
         )
     return count

@@ -1,19 +1,17 @@
 """What the schema cannot say about a study: names that must exist, and numbers that must fit one another. One line a mistake."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from esp_core.datasets import catalogue
 from esp_core.runtime.errors import UserError
-from esp_core.study import budget, kinds, schema
+from esp_core.study import budget, kinds, methods, schema, signatures
 from esp_core.study.methods import FULL
 
 if TYPE_CHECKING:
     from esp_core.study.config import Study
-
-NETWORK_ARGUMENTS = 3  # channels, size and classes come from the data
-PACKAGES = {"parametrisation": "parametrisations", "teacher": "teachers", "objectives": "objectives"}
 
 
 def refuse(mistakes: Iterable[str]) -> None:
@@ -33,13 +31,18 @@ def unwritable(value: Any, *keys: str | int) -> Iterator[str]:
 
 def mistakes(study: "Study") -> Iterator[str]:
     """What is wrong with the datasets, networks, methods and tables of `study`."""
-    for name in study.datasets:
-        yield from _dataset(study, name)
-    yield from _networks(study)
-    yield from _evaluation(study)
-    for name in study.methods:
-        yield from _method(study, name)
-    yield from _tables(study)
+    for dataset in study.datasets:
+        yield from _dataset(study, dataset)
+        yield from _network("distill_network", study.distill_network(dataset))
+        for name in study.networks:
+            yield from _network(f"networks.{name}", study.network(dataset, name))
+        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
+    for method in study.methods:
+        yield from _method(study, method)
+    known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
+    for number, settings in study.config.get("tables", {}).items():
+        for section, names in (settings or {}).items():
+            yield from schema.strangers(f"tables.{number}.{section}", names, known[section])
 
 
 def untrained(study: "Study") -> Iterator[str]:
@@ -49,10 +52,13 @@ def untrained(study: "Study") -> Iterator[str]:
         if experts["keep"] > experts["epochs"] + 1:
             yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
     for dataset, ipc, method in study.condensed():
-        changed = (study.methods[method].get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
-        cell = f".cells.{dataset}/{ipc}" if "teacher" in changed else ""
-        for line in _window(study.recipe(dataset, ipc, method)["teacher"], study.experts(dataset)):
-            yield f"methods.{method}{cell}.{line}"
+        recipe, keep = study.recipe(dataset, ipc, method), study.experts(dataset)["keep"]
+        if (last := methods.last_epoch(recipe)) >= keep:
+            start, length = recipe["teacher"]["start_max"], recipe["teacher"]["length"]
+            yield (
+                f"{_key(study, method, dataset, ipc, 'teacher')}.start_max: {start} + length {length} needs {last + 1} snapshots, "
+                f"experts.keep is {keep}; allowed: at most {keep - 1 - length}, or a larger experts.keep"
+            )
 
 
 def unfitting(study: "Study") -> Iterator[str]:
@@ -61,8 +67,7 @@ def unfitting(study: "Study") -> Iterator[str]:
         settings = study.datasets[dataset]
         if entry := catalogue.ENTRIES.get(settings["kind"]):
             channels, side, _ = entry.shape
-            size = settings["options"].get("size")
-            cell = budget.Cell(entry.classes, ipc, channels, size if isinstance(size, int) else side)
+            cell = budget.Cell(entry.classes, ipc, channels, settings["options"].get("size", side))
             try:
                 budget.check(study.recipe(dataset, ipc, method)["parametrisation"], cell)
             except UserError as error:
@@ -86,10 +91,10 @@ def unshown(study: "Study") -> Iterator[str]:
 def _dataset(study: "Study", name: str) -> Iterator[str]:
     settings, key = study.datasets[name], f"datasets.{name}"
     kind = settings["kind"]
-    if kind not in catalogue.KINDS:
-        yield f"{key}.kind: {kind} is unknown{schema.allowed(kind, catalogue.KINDS)}"
+    if kind not in kinds.names("dataset"):
+        yield f"{key}.kind: {kinds.unknown('dataset', kind)}"
         return
-    yield from _settings(f"{key}.options", settings["options"], kinds.settings(f"esp_core.datasets.{kind}", "read"))
+    yield from schema.mistakes(settings["options"], kinds.settings("dataset", kind), f"{key}.options")
     if entry := catalogue.ENTRIES.get(kind):
         most = entry.images_per_class - int(entry.images_per_class * settings.get("validation", 0))
         yield from (
@@ -99,36 +104,15 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
 
 
-def _settings(key: str, given: Mapping[str, Any], known: tuple[str, ...] | None) -> Iterator[str]:
-    if known is not None:
-        yield from (f"{key}.{name}: unknown key{schema.allowed(name, known)}" for name in given if name not in known)
-
-
-def _networks(study: "Study") -> Iterator[str]:
-    for dataset in study.datasets:
-        yield from _network("distill_network", study.distill_network(dataset))
-        for name in study.networks:
-            yield from _network(f"networks.{name}", study.network(dataset, name))
-
-
-def _evaluation(study: "Study") -> Iterator[str]:
-    for dataset in study.datasets:
-        for name in study.evaluation(dataset)["networks"]:
-            if name not in study.networks:
-                yield f"evaluation.networks: {name} is not in the study{schema.allowed(name, study.networks)}"
-
-
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
-    name = network["name"]
-    module, _, factory = name.partition(":") if ":" in name else (f"esp_core.networks.{name}", "", "build")
-    if ":" not in name and name not in (known := kinds.names("esp_core.networks")):
-        yield f"{key}: {name} is unknown{schema.allowed(name, known)}, or an import path, package.module:factory"
-        return
-    if ":" in name and (why := kinds.unimportable(module, factory)):
+    name, own = network["name"], ":" in network["name"]
+    if not own and name not in kinds.names("network"):
+        yield f"{key}: {kinds.unknown('network', name)}"
+    elif own and (why := signatures.unimportable(*kinds.place("network", name))):
         yield f"{key}: {name}: {why}"
-        return
-    given = {setting: value for setting, value in network.items() if setting != "name"}
-    yield from _settings(key, given, kinds.settings(module, factory, NETWORK_ARGUMENTS))
+    else:
+        given = {setting: value for setting, value in network.items() if setting != "name"}
+        yield from schema.mistakes(given, kinds.settings("network", name), key)
 
 
 def _method(study: "Study", name: str) -> Iterator[str]:
@@ -144,9 +128,16 @@ def _method(study: "Study", name: str) -> Iterator[str]:
         except UserError as error:
             yield str(error)
             return
-        changed = (own.get("cells", {}).get(f"{dataset}/{ipc}") or {}).keys()
         for line in _recipe(recipe):
-            yield f"{key}.cells.{dataset}/{ipc}.{line}" if line.split(".")[0].split(":")[0] in changed else f"{key}.{line}"
+            section, rest = re.split(r"(?=[.:])", line, maxsplit=1)
+            yield f"{_key(study, name, dataset, ipc, section)}{rest}"
+
+
+def _key(study: "Study", method: str, dataset: str, ipc: int, section: str) -> str:
+    """The key of a section of a recipe: that of the cell where the study changes the section there."""
+    cell = f"{dataset}/{ipc}"
+    changed = study.methods[method].get("cells", {}).get(cell) or {}
+    return f"methods.{method}.cells.{cell}.{section}" if section in changed else f"methods.{method}.{section}"
 
 
 def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
@@ -158,7 +149,7 @@ def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
         yield from _section(section, recipe[section].get("kind"), recipe[section], section)
     for kind, settings in recipe["objectives"].items():
         yield from _section("objectives", kind, settings, f"objectives.{kind}")
-        needs = schema.part("objectives", kind).get("teacher")
+        needs = kinds.fact("objectives", kind, "TEACHER", None)
         if needs and recipe["teacher"].get("kind") != needs:
             yield f"objectives.{kind}: needs a segment of an expert's trajectory; allowed: with teacher.kind {needs}"
     if recipe.get("iterations") and not recipe["objectives"]:
@@ -168,49 +159,24 @@ def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: str) -> Iterator[str]:
-    known = schema.part(section)
-    package = PACKAGES.get(section)
-    allowed = kinds.names(f"esp_core.{package}") if package else tuple(known)
     at = key if section == "objectives" else f"{key}.kind"
     if kind is None:
-        yield f"{at}: missing{schema.allowed('', allowed)}"
-    elif kind not in allowed:
-        yield f"{at}: {kind} is unknown{schema.allowed(kind, allowed)}"
-    elif kind in known:
-        yield from schema.mistakes(settings, section, kind, at=key)
+        yield f"{at}: missing{schema.allowed('', kinds.names(section))}"
+    elif kind not in kinds.names(section):
+        yield f"{at}: {kinds.unknown(section, kind)}"
+    else:
+        yield from schema.mistakes(settings, kinds.settings(section, kind), key)
 
 
 def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """A learning rate for every group of stored numbers, and none for a group that no parametrisation has."""
-    known = schema.part("parametrisation")
-    stored = known.get(recipe["parametrisation"].get("kind"), {}).get("groups")
-    if stored is None:
+    """A learning rate for every group of stored numbers, and none for a group that no kind has."""
+    stored = kinds.fact("parametrisation", recipe["parametrisation"].get("kind", ""), "GROUPS")
+    if not stored:
         return
-    groups = [*stored, *(group for kind in recipe["objectives"] for group in schema.part("objectives", kind).get("groups", []))]
+    groups = [*stored, *(group for kind in recipe["objectives"] for group in kinds.fact("objectives", kind, "GROUPS"))]
+    everyones = [kinds.fact(section, kind, "GROUPS") for section in ("parametrisation", "objectives") for kind in kinds.names(section)]
+    known = list(dict.fromkeys(f"lr_{group}" for some in everyones for group in some))
     given = [key for key in recipe["optimiser"] if key.startswith("lr_")]
-    kinds_with_groups = [*known.values(), *schema.part("objectives").values()]
-    anyones = list(dict.fromkeys(f"lr_{group}" for kind in kinds_with_groups for group in kind.get("groups", [])))
-    yield from (f"optimiser.{key}: unknown key{schema.allowed(key, anyones)}" for key in given if key not in anyones)
+    yield from (f"optimiser.{key}: unknown key{schema.allowed(key, known)}" for key in given if key not in known)
     missing = [group for group in groups if f"lr_{group}" not in given]
     yield from (f"optimiser.lr_{group}: missing; give the learning rate of the {group}" for group in missing)
-
-
-def _window(teacher: Mapping[str, Any], experts: Mapping[str, Any]) -> Iterator[str]:
-    if teacher.get("kind") != "experts" or not all(isinstance(teacher.get(key), int) for key in ("length", "start_max")):
-        return
-    last = teacher["start_max"] + teacher["length"]
-    if last >= experts["keep"]:
-        most = experts["keep"] - 1 - teacher["length"]
-        yield (
-            f"teacher.start_max: {teacher['start_max']} + length {teacher['length']} needs {last + 1} snapshots, experts.keep is "
-            f"{experts['keep']}; allowed: at most {most}, or a larger experts.keep"
-        )
-
-
-def _tables(study: "Study") -> Iterator[str]:
-    known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
-    for number, settings in study.config.get("tables", {}).items():
-        for section, names in (settings or {}).items():
-            for name in names:
-                if name not in known[section]:
-                    yield f"tables.{number}.{section}: {name} is not in the study{schema.allowed(name, known[section])}"

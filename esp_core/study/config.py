@@ -2,6 +2,7 @@
 
     python -m esp_core study config/demo.yaml                           the jobs, one a line
     python -m esp_core study config/demo.yaml distill digits 1 esp      the spec of one job, to run it by hand
+    python -m esp_core study --settings                                 every key that a study can have
 
 Light, since the Snakefile loads it.
 """
@@ -166,13 +167,19 @@ def _with_text_keys(value: Any) -> Any:
 @command
 def main() -> None:
     """Print the jobs of a study, or the spec of one."""
-    from esp_core.study import specs
+    from esp_core.study import listing, specs
     from esp_core.study.provenance import canonical
 
     parser = argparse.ArgumentParser(prog="python -m esp_core study", description="The jobs of a study, or the spec of one of them.")
-    parser.add_argument("config", type=Path, help="a study, such as config/demo.yaml")
+    parser.add_argument("config", type=Path, nargs="?", help="a study, such as config/demo.yaml")
     parser.add_argument("job", nargs="*", help="a line of the list, such as: distill digits 1 esp")
+    parser.add_argument("--settings", action="store_true", help="print every key that a study can have, instead")
     arguments = parser.parse_args()
+    if arguments.settings:
+        print("\n".join(listing.lines()))
+        return
+    if arguments.config is None:
+        parser.error("give a study, such as config/demo.yaml")
     study = load(arguments.config)
     if arguments.job:
         print(canonical(specs.spec(study, *arguments.job)))

@@ -1,85 +1,110 @@
-"""What a study can name: modules of a package that have a factory. Read without importing them, so torch stays out."""
+"""The kinds that a study can name, and their settings, which are declared where they are taken: in the signature of a kind's factory.
 
-import ast
-import sys
-from collections.abc import Iterator
+    def build(task: Task, factor: Annotated[int, ">= 1"] = 2, init: Literal["noise", "random"] = "random") -> Formation:
+        '''See `Formation`.
+
+        factor: small images along a side of a stored one; IDC's code
+        init: what the small images start from; IDC's code
+        '''
+
+Names, types, bounds, choices, defaults and the lines of the docstring are read from the source, so torch stays out; other annotations,
+or none, allow any value. What a recipe has to know of a kind beside its settings are constants of its module:
+
+    GROUPS = ("codes", "decoders")   the groups of stored numbers, each with a learning rate lr_<group>
+    TEACHER = "experts"              the teacher that an objective needs
+    NEEDS = ("intermediates",)       what an objective asks of the network beside features and a classifier
+    WEIGHT = 0.00001                 an objective's weight unless the recipe says so; 1.0 without it
+"""
+
+import importlib
+from collections.abc import Mapping
 from functools import cache
-from importlib.machinery import PathFinder
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Any, NamedTuple
 
-from esp_core.study.provenance import ROOT, module_file
+from esp_core.runtime.errors import UserError
+from esp_core.study import schema, signatures
+from esp_core.study.provenance import ROOT
+
+
+class _Section(NamedTuple):
+    package: str
+    given: int  # arguments before the settings
+    factory: str = "build"
+
+
+SECTIONS = {
+    "parametrisation": _Section("esp_core.parametrisations", 1),
+    "teacher": _Section("esp_core.teachers", 1),
+    "objectives": _Section("esp_core.objectives", 0),
+    "network": _Section("esp_core.networks", 3),
+    "dataset": _Section("esp_core.datasets", 1, "read"),
+}
 
 
 @cache
-def names(package: str, factory: str = "build") -> tuple[str, ...]:
-    """The modules of `package`, such as "esp_core.objectives", that define the function `factory`."""
+def names(section: str) -> tuple[str, ...]:
+    """The kinds of a section: those of the optimiser in the schema, the others' modules that have a factory."""
+    if section not in SECTIONS:
+        return tuple(schema.part(section))
+    package, _, factory = SECTIONS[section]
     folder = ROOT.joinpath(*package.split("."))
-    return tuple(sorted(path.stem for path in folder.glob("[!_]*.py") if _function(f"{package}.{path.stem}", factory)))
+    return tuple(sorted(path.stem for path in folder.glob("[!_]*.py") if signatures.function(f"{package}.{path.stem}", factory)))
+
+
+def place(section: str, kind: str) -> tuple[str, str]:
+    """The module of a kind and the name of its factory there; a network may be an import path, "package.module:factory"."""
+    module, colon, factory = kind.partition(":")
+    return (module, factory) if colon else (f"{SECTIONS[section].package}.{kind}", SECTIONS[section].factory)
 
 
 @cache
-def settings(module: str, factory: str = "build", given: int = 1) -> tuple[str, ...] | None:
-    """The names of the settings that `factory` of `module` takes after the first `given` arguments.
-
-    None where that cannot be told: it takes any keyword, or its source is not here (a package of the user's).
-    """
-    function = _function(module, factory)
-    if function is None or function.args.kwarg:
-        return None
-    return tuple(a.arg for a in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs][given:])
-
-
-def unimportable(module: str, attribute: str) -> str:
-    """Why `attribute` of `module` cannot be imported, or "" where it can be or nobody can tell without importing it."""
-    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
-        return "is no import path; write package.module:factory"
-    if loaded := sys.modules.get(module):
-        return "" if hasattr(loaded, attribute) else f"{module} has no {attribute}; name a function of it"
-    try:
-        path = _source(module)
-    except ModuleNotFoundError as error:
-        return f"no module {error.name} in {Path.cwd()} or on PYTHONPATH; correct the name, or put the module there"
-    try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body if path else None
-    except (SyntaxError, ValueError) as error:
-        return f"{path} is not Python that can be read ({error}); correct it"
-    if body is None or attribute in (known := set(_defined(body))) or {"*", "__getattr__"} & known:
-        return ""
-    return f"{path} defines no {attribute}; name a function of it"
-
-
-def _source(module: str) -> Path | None:
-    """The source of a module that a job could import, None where it has none. Raises ModuleNotFoundError."""
-    top, *inner = module.split(".")
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    found = PathFinder.find_spec(top, places) or find_spec(top)
-    for part in inner:
-        if found is None:
-            break
-        top, places = f"{top}.{part}", list(found.submodule_search_locations or [])
-        found = PathFinder.find_spec(top, places)
+def settings(section: str, kind: str) -> dict[str, Any]:
+    """The JSON Schema of the settings of a kind; it allows all where their source is not here, as in a package that is installed."""
+    if section not in SECTIONS:
+        return schema.part(section, kind)
+    found = signatures.function(*place(section, kind))
     if found is None:
-        raise ModuleNotFoundError(name=top)
-    return Path(found.origin) if found.origin and found.origin.endswith(".py") else None
+        return {"type": "object"}
+    declared = signatures.settings(found[0], SECTIONS[section].given + found[1])
+    return declared | {"properties": _beside(section, kind) | declared["properties"]}
 
 
-def _defined(body: list[ast.stmt]) -> Iterator[str]:
-    """The names that statements bind, at any depth; * where that cannot be told."""
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.name
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
+def _beside(section: str, kind: str) -> dict[str, Any]:
+    """What a recipe says of a kind beside its settings."""
+    if section == "objectives":
+        return {"weight": schema.part("weight") | {"default": fact(section, kind, "WEIGHT", 1.0)}}
+    return {"kind": {"type": "string"}} if section in ("parametrisation", "teacher") else {}
 
 
 @cache
-def _function(module: str, name: str) -> ast.FunctionDef | None:
-    path = module_file(module)
-    if path is None:
-        return None
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return next((node for node in body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+def defaults(section: str, kind: str | None) -> dict[str, Any]:
+    """The settings that a recipe takes over from its kind; none of a kind that is not there."""
+    declared = settings(section, kind)["properties"] if kind in names(section) else {}
+    return {name: entry["default"] for name, entry in declared.items() if "default" in entry}
+
+
+@cache
+def fact(section: str, kind: str, name: str, otherwise: Any = ()) -> Any:
+    """The constant `name` of a kind's module."""
+    return signatures.constant(place(section, kind)[0], name, otherwise) if kind in names(section) else otherwise
+
+
+def unknown(section: str, kind: str) -> str:
+    """What a message says of a kind that is not there."""
+    more = ", or an import path, package.module:factory" if section == "network" else ""
+    return f"{kind} is unknown{schema.allowed(kind, names(section))}{more}"
+
+
+def check(section: str, kind: str, given: Mapping[str, Any], at: str) -> None:
+    """Raise UserError, one line, where a kind is not there or does not take the settings `given`, whose keys follow `at`."""
+    if kind not in names(section) and not (section == "network" and ":" in kind):
+        raise UserError(f"{section}: {unknown(section, kind)}")
+    if lines := schema.mistakes(given, settings(section, kind)):
+        raise UserError("; ".join(f"{at}{line}" for line in lines))
+
+
+def factory(section: str, kind: str, given: Mapping[str, Any], at: str) -> Any:
+    """What makes a kind, after a `check` of the settings that it will be given."""
+    check(section, kind, given, at)
+    module, name = place(section, kind)
+    return getattr(importlib.import_module(module), name)

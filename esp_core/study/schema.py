@@ -6,21 +6,28 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+
+def _enum(_: Any, values: list[Any], value: Any, __: Any) -> Iterator[ValidationError]:
+    if not any(type(value) is type(one) and value == one for one in values):
+        yield ValidationError("")
+
+
 # JSON Schema takes 5.0 for an integer and YAML has .nan: neither may reach a spec.
 _CHECKER = Draft202012Validator.TYPE_CHECKER.redefine_many(
     {
         "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
         "number": lambda _, value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+        "array": lambda _, value: isinstance(value, list | tuple),
     }
 )
-_Validator = extend(Draft202012Validator, type_checker=_CHECKER)
+_Validator = extend(Draft202012Validator, {"enum": _enum}, type_checker=_CHECKER)
 
 _WANTED = {
     "integer": "a whole number",
@@ -56,9 +63,10 @@ def part(*names: str) -> dict[str, Any]:
     return dict(found)
 
 
-def mistakes(value: Any, *names: str, at: str = "") -> list[str]:
-    """One line for everything in `value` that the definition `names`, or the whole schema, does not allow; `at` is its key."""
-    errors = sorted(_validator(names).iter_errors(value), key=lambda e: [str(key) for key in e.absolute_path])
+def mistakes(value: Any, definition: Mapping[str, Any] | None = None, at: str = "") -> list[str]:
+    """One line for everything in `value` that `definition`, or the whole schema, does not allow; `at` is its key."""
+    checked = {**(whole() if definition is None else definition), "$defs": whole()["$defs"]}
+    errors = sorted(_Validator(checked).iter_errors(value), key=lambda e: [str(key) for key in e.absolute_path])
     return [line for error in errors for line in _lines(error, path(at, *error.absolute_path))]
 
 
@@ -75,6 +83,26 @@ def path(at: str, *keys: str | int) -> str:
     return at
 
 
+def resolved(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition that `entry` refers to, with what it says itself over it."""
+    return {**part(*entry["$ref"].split("/")[2:]), **entry} if "$ref" in entry else dict(entry)
+
+
+def wanted(entry: Mapping[str, Any]) -> str:
+    """What the value of a key may be, in words."""
+    types = entry.get("type", [])
+    kinds = " or ".join(_WANTED[name] for name in ([types] if isinstance(types, str) else types))
+    limits = [text.format(entry[name]) for name, text in _BOUNDS.items() if name in entry and name != "uniqueItems"]
+    choices = "one of " + ", ".join(map(shown, entry["enum"])) if "enum" in entry else ""
+    return ", ".join(filter(None, [choices, kinds, *dict.fromkeys(limits), entry.get("allowed", "")])) or "any value"
+
+
+def strangers(at: str, names: Iterable[Any], known: Iterable[Any]) -> Iterator[str]:
+    """A line for each of `names`, which stand under the key `at`, that the study does not have."""
+    options = list(known)
+    yield from (f"{at}: {name} is not in the study{allowed(name, options)}" for name in names if name not in options)
+
+
 def allowed(name: Any, names: Iterable[Any]) -> str:
     """The end of a message about the wrong `name`: the nearest of the right ones, and all of them."""
     options = [str(option) for option in names]
@@ -82,42 +110,36 @@ def allowed(name: Any, names: Iterable[Any]) -> str:
     return (f"; did you mean {near[0]}?" if near else ";") + f" allowed: {', '.join(options) or 'nothing'}"
 
 
-@cache
-def _validator(names: tuple[str, ...]) -> Any:
-    return _Validator({"$defs": whole()["$defs"], "$ref": "#/$defs/" + "/".join(names)} if names else whole())
-
-
 def _lines(error: ValidationError, key: str) -> Iterator[str]:
-    value, limit, schema = error.instance, error.validator_value, error.schema
-    assert isinstance(schema, Mapping)
+    value, limit, schema = error.instance, error.validator_value, dict(cast(Mapping[str, Any], error.schema))
+    properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     if error.validator == "additionalProperties":
-        known = [*schema.get("properties", {}), *(p.strip("^$").replace("[a-z_]+", "<group>") for p in schema.get("patternProperties", {}))]
-        for name in value:
-            if name not in schema.get("properties", {}) and not any(re.search(p, name) for p in schema.get("patternProperties", {})):
-                yield f"{path(key, name)}: unknown key{allowed(name, known)}"
+        known = [*properties, *(pattern.strip("^$").replace("[a-z_]+", "<group>") for pattern in patterns)]
+        unknown = [name for name in value if name not in properties and not any(re.search(pattern, name) for pattern in patterns)]
+        yield from (f"{path(key, name)}: unknown key{allowed(name, known)}" for name in unknown)
     elif error.validator == "required":
         name = error.message.split("'")[1]
-        yield f"{path(key, name)}: missing; give {schema.get('properties', {}).get(name, {}).get('description', name)}"
+        yield f"{path(key, name)}: missing; give {properties[name]['description']}"
     elif error.validator == "type":
-        wanted = [limit] if isinstance(limit, str) else list(limit)
-        yield f"{key}: {_shown(value)} is not {' or '.join(_WANTED[name] for name in wanted)}{_advice(value, wanted)}"
+        yield f"{key}: {shown(value)} is not {wanted({'type': limit})}{_advice(value, limit)}"
     elif error.validator == "enum":
-        yield f"{key}: {_shown(value)} is unknown{allowed(value, limit)}"
-    elif error.validator == "pattern":
-        yield f"{key}: {_shown(value)} is not allowed; allowed: {schema.get('allowed', limit)}"
+        yield f"{key}: {shown(value)} is unknown{allowed(value, ['null' if one is None else one for one in limit])}"
     else:
-        yield f"{key}: {_shown(value)} is not allowed; allowed: {_BOUNDS[str(error.validator)].format(limit)}"
+        text = schema.get("allowed", limit) if error.validator == "pattern" else _BOUNDS[str(error.validator)].format(limit)
+        yield f"{key}: {shown(value)} is not allowed; allowed: {text}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message names it."""
     text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _advice(value: Any, wanted: list[str]) -> str:
-    if wanted == ["string"] and isinstance(value, int | float):
+def _advice(value: Any, limit: str | list[str]) -> str:
+    types = {limit} if isinstance(limit, str) else set(limit)
+    if types == {"string"} and isinstance(value, int | float):
         return "; put it in quotes"
-    if isinstance(value, str) and {"number", "integer"} & set(wanted):
+    if isinstance(value, str) and {"number", "integer"} & types:
         try:
             number = float(value)
         except ValueError:

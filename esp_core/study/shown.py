@@ -46,26 +46,19 @@ def figures(study: "Study") -> dict[str, Figure]:
 
 def mistakes(study: "Study") -> Iterator[str]:
     """What is wrong with the section `figures` of a study."""
-    for number, settings in study.config.get("figures", {}).items():
-        key = f"figures.{number}"
-        if settings["dataset"] not in study.datasets:
-            yield f"{key}.dataset: {settings['dataset']} is not in the study{schema.allowed(settings['dataset'], study.datasets)}"
+    wanted = {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), LOSSES: ("methods",)}
+    for text, settings in study.config.get("figures", {}).items():
+        key, number, dataset = f"figures.{text}", int(text), settings["dataset"]
+        if unknown := list(schema.strangers(f"{key}.dataset", [dataset], study.datasets)):
+            yield from unknown
             continue
-        ipcs = study.datasets[settings["dataset"]]["ipc"]
-        if int(number) != MEMORY:
-            wrong = [ipc for ipc in settings.get("ipc", []) if ipc not in ipcs]
-            yield from (f"{key}.ipc: {ipc} is no cell of {settings['dataset']}{schema.allowed(ipc, ipcs)}" for ipc in wrong)
-        methods = [name for name in study.methods if name != FULL]
-        unknown = [name for name in settings.get("methods", []) if name not in methods]
-        yield from (f"{key}.methods: {name} is not in the study{schema.allowed(name, methods)}" for name in unknown)
-        yield from (f"{key}.{name}: missing; give it" for name in _wanted(int(number)) if name not in settings)
-        own = study.distill_network(settings["dataset"])["name"]
-        if int(number) == BATCHES and own not in study.networks:
+        if number != MEMORY:
+            yield from schema.strangers(f"{key}.ipc", settings.get("ipc", []), study.datasets[dataset]["ipc"])
+        yield from schema.strangers(f"{key}.methods", settings.get("methods", []), [name for name in study.methods if name != FULL])
+        yield from (f"{key}.{name}: missing; give it" for name in wanted.get(number, ()) if name not in settings)
+        own = study.distill_network(dataset)["name"]
+        if number == BATCHES and own not in study.networks:
             yield f"{key}: accuracies are those of the distillation's network, {own}; add it to networks"
-
-
-def _wanted(number: int) -> tuple[str, ...]:
-    return {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), LOSSES: ("methods",)}.get(number, ())
 
 
 def _grids(study: "Study") -> Iterator[Figure]:
@@ -88,9 +81,5 @@ def _named(study: "Study") -> Iterator[Figure]:
             continue
         ipcs, methods = tuple(settings.get("ipc", study.datasets[dataset]["ipc"])), tuple(settings.get("methods", ()))
         cells = () if number == MEMORY else tuple((dataset, ipc, method) for method in methods for ipc in ipcs)
-        yield Figure(f"figure{number}", number, dataset, cells, ipcs, methods, *_axes(settings))
-
-
-def _axes(settings: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
-    ipcs = settings.get("ipc") or [1]
-    return tuple(settings.get("steps", ())), settings.get("at", ipcs[len(ipcs) // 2])
+        at = settings.get("at", ipcs[len(ipcs) // 2])
+        yield Figure(f"figure{number}", number, dataset, cells, ipcs, methods, tuple(settings.get("steps", ())), at)

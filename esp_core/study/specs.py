@@ -11,7 +11,7 @@ from typing import Any
 from esp_core.datasets import catalogue
 from esp_core.datasets.identity import identity
 from esp_core.runtime.errors import UserError
-from esp_core.study import asking, methods, schema
+from esp_core.study import kinds, methods, schema
 from esp_core.study.config import Study
 from esp_core.study.layouts import METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.methods import FULL
@@ -51,8 +51,8 @@ def _trial(study: Study, dataset: str) -> Spec:
     """The networks and sets of `dataset`, each once, and what a network needs in order to teach."""
     cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in study.condensed() if name == dataset]
     needs = ["features", "classifier"] if any(methods.uses_network(recipe) for _, recipe in cells) else []
-    kinds = {kind for _, recipe in cells for kind in recipe["objectives"]}
-    needs += sorted({need for kind in kinds for need in schema.part("objectives", kind).get("needs", ())})
+    compared = {kind for _, recipe in cells for kind in recipe["objectives"]}
+    needs += sorted({need for kind in compared for need in kinds.fact("objectives", kind, "NEEDS")})
     tested = [study.network(dataset, network) for name, *_, network in study.rows() if name == dataset]
     teaching = [{"network": study.distill_network(dataset), "needs": needs}] if needs else []
     return _split(study, dataset) | {
@@ -131,25 +131,19 @@ def _tables(study: Study, table: str) -> Spec:
         "study": study.name,
         "cells": [list(cell) for cell in shown.cells],
         "methods": list(shown.methods),
-        "measured": list(shown.measured),
         "networks": list(shown.networks),
-        "seeds": schema.filled(study.config["evaluation"], "evaluation")["seeds"],
         "titles": _titles(study, shown.methods),
-        "scope": study.config["scope"],
     }
 
 
 def _claims(study: Study) -> Spec:
-    asked: Spec = {
-        "claims": list(asking.claims()),
+    return {
+        "study": study.name,
         "cells": [list(cell) for cell in study.cells],
         "networks": [name for name in study.networks if name in NETWORK_TITLES],
         "own": {dataset: study.distill_network(dataset)["name"] for dataset in study.datasets},
+        "titles": _titles(study, study.methods),
     }
-    needed = {key for question in asking.questions(**asked) for key in question.keys()}
-    rows = [row for row in study.rows() if (row[2], *row[:2], row[3]) in needed]
-    titles = _titles(study, dict.fromkeys(method for _, _, method, _ in rows))
-    return asked | {"study": study.name, "rows": [list(row) for row in rows], "titles": titles}
 
 
 def _settings(study: Study) -> Spec:
@@ -311,6 +305,6 @@ def _footprint_modules(study: Study, figure: str) -> Iterator[str]:
 
 def _network_modules(name: str) -> Iterator[str]:
     """The module of a network; none for one of an installed package, which is a dependency like torch."""
-    module = name.partition(":")[0] if ":" in name else f"esp_core.networks.{name}"
+    module, _ = kinds.place("network", name)
     if ":" not in name or module_file(module):
         yield module

@@ -3,8 +3,6 @@ package with `build(context, **settings)`."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from torch import Tensor
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.networks.flat import FlatNetwork
 from esp_core.objectives import State, Statistic, Statistics
-from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 
 if TYPE_CHECKING:
     from esp_core.distillation.selection import Selector
@@ -61,12 +59,7 @@ class Teacher(ABC):
 
 def build(context: Context, kind: str, **settings: Any) -> Teacher:
     """The teacher `kind`. Raises UserError for a setting that it does not have, or where it lacks experts."""
-    factory = importlib.import_module(f"esp_core.teachers.{kind}").build
-    try:
-        inspect.signature(factory).bind(context, **settings)
-    except TypeError as error:
-        raise UserError(f"teacher {kind}: {error}") from None
-    return cast(Teacher, factory(context, **settings))
+    return cast(Teacher, kinds.factory("teacher", kind, settings, "teacher.")(context, **settings))
 
 
 __all__ = ["Context", "State", "Teacher", "build"]

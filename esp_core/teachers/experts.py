@@ -1,6 +1,6 @@
 """`experts`: start at a segment of an expert trajectory and walk N inner steps on the synthetic set (Algorithm 1)."""
 
-from typing import cast, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,9 @@ class Experts(Teacher):
     `length` is T, in epochs; `steps` is N; `basis` is "raw" (T + 1 snapshots, Eq. 2) or "difference" (T differences).
     """
 
-    def __init__(self, context: Context, length: int, steps: int, start_max: int, lr: float, projected: bool, basis: str, loss: str):
+    def __init__(
+        self, context: Context, length: int, steps: int, start_max: int, lr: float, projected: bool, basis: subspace.Kind, loss: str
+    ):
         if context.experts is None:
             raise UserError("teacher.kind: experts needs trajectories; give --experts or use teacher.kind: random")
         if start_max + length >= context.experts.snapshots:
@@ -37,11 +39,9 @@ class Experts(Teacher):
                 f"teacher: start_max {start_max} + length {length} needs {start_max + length + 1} snapshots an expert, "
                 f"the store keeps {context.experts.snapshots}; raise experts.keep or lower teacher.start_max"
             )
-        if basis not in get_args(subspace.Kind):
-            raise UserError(f"teacher.basis: {basis!r}; use one of {', '.join(get_args(subspace.Kind))}")
         self.context, self.experts = context, context.experts
         self.length, self.steps, self.start_max = length, steps, start_max
-        self.lr, self.projected, self.kind, self.loss = lr, projected, cast(subspace.Kind, basis), loss
+        self.lr, self.projected, self.kind, self.loss = lr, projected, basis, loss
         self.wants = (_InnerGradient(),) if steps > 1 else ()
         self._segment = -1
         self._theta: Tensor
@@ -87,13 +87,22 @@ class Experts(Teacher):
 
 def build(
     context: Context,
-    length: int = 5,
-    steps: int = 5,
-    start_max: int = 20,
-    lr: float = 0.1,
+    length: Annotated[int, ">= 1"] = 5,
+    steps: Annotated[int, ">= 1"] = 5,
+    start_max: Annotated[int, ">= 0"] = 20,
+    lr: Annotated[float, "> 0"] = 0.1,
     projected: bool = True,
-    basis: str = "raw",
-    loss: str = "bce",
+    basis: Literal["raw", "difference"] = "raw",
+    loss: Literal["bce", "ce"] = "bce",
 ) -> Experts:
-    """See `Experts`; lr 0.1 is Section 4.2's, the other numbers the paper leaves open (docs/choices.md)."""
+    """See `Experts`; what the paper leaves open is ours (docs/choices.md).
+
+    length: T, the length of a segment, in epochs; open in the paper, MTT takes 2 or 3
+    steps: N, the inner steps on a segment; open, "intentionally smaller than T" where T counts steps (ESP Section 3.1)
+    start_max: the last epoch at which a segment may start; open, MTT takes 2 to 40
+    lr: learning rate of the inner step; ESP Section 4.2
+    projected: whether the inner step is projected onto the expert subspace; ESP Eq. 5 and 6
+    basis: what spans the subspace, the T + 1 snapshots or their T differences; raw, ESP Eq. 2
+    loss: the loss whose gradient is G, binary cross-entropy on one-hot labels or cross-entropy; bce, ESP Eq. 4
+    """
     return Experts(context, length, steps, start_max, lr, projected, basis, loss)

@@ -1,20 +1,19 @@
 """`random`: new random networks at every step, never trained (DM, KFS)."""
 
+from typing import Annotated
+
 import torch
 
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.objectives import State
 from esp_core.runtime import seeds
-from esp_core.runtime.errors import UserError
 from esp_core.teachers import Context, Teacher
 
 
 class Random(Teacher):
     """`count` networks are drawn afresh at every outer step from (seed, step); theta is the first of them."""
 
-    def __init__(self, context: Context, count: int = 1):
-        if count < 1:
-            raise UserError(f"teacher.count: {count}; use at least 1")
+    def __init__(self, context: Context, count: int):
         self.context, self.count = context, count
 
     def state(self, step: int, draw: Draw | Chain) -> State:
@@ -24,6 +23,9 @@ class Random(Teacher):
         return State(self.context.network, ensemble[0], self.context.classes, draw, ensemble=ensemble)
 
 
-def build(context: Context, count: int = 1) -> Random:
-    """See `Random`."""
+def build(context: Context, count: Annotated[int, ">= 1"] = 1) -> Random:
+    """See `Random`.
+
+    count: networks that are used side by side, only the objective kernel uses more than one; DM, 1, and RFAD's random features, 8
+    """
     return Random(context, count)

@@ -1,5 +1,7 @@
 """`trained_on_real`: random networks that learn from real images between the outer steps (IDC, Kim et al., 2022)."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -63,14 +65,24 @@ def augmented(images: Tensor, operations: list[str], generator: torch.Generator)
 
 def build(
     context: Context,
-    inner_steps: int = 100,
-    images: int = 2048,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0005,
-    batch: int = 64,
-    cutmix: float = 0.5,
+    inner_steps: Annotated[int, ">= 1"] = 100,
+    images: Annotated[int, ">= 1"] = 2048,
+    lr: Annotated[float, "> 0"] = 0.01,
+    momentum: Annotated[float, ">= 0, < 1"] = 0.9,
+    weight_decay: Annotated[float, ">= 0"] = 0.0005,
+    batch: Annotated[int, ">= 1"] = 64,
+    cutmix: Annotated[float, ">= 0, <= 1"] = 0.5,
 ) -> TrainedOnReal:
-    """See `TrainedOnReal`; the numbers are those of IDC's code for CIFAR."""
+    """See `TrainedOnReal`; the numbers are those of IDC's code for CIFAR.
+
+    inner_steps: outer steps that a network serves; inner_loop there
+    images: random real images that it learns from between two outer steps; n_data there, whole batches until 2000 images have passed for
+        CIFAR, 500 for SVHN
+    lr: learning rate of the network, per step
+    momentum: momentum of the network's training
+    weight_decay: weight decay of the network's training, per step
+    batch: real images that the network learns from at a time; batch_real there
+    cutmix: probability that a batch is cut and mixed, above zero cutout is left out of the network's augmentation; mix_p there
+    """
     rule = Rule(lr=lr, momentum=momentum, weight_decay=weight_decay, batch=batch, cutmix=cutmix)
     return TrainedOnReal(context, rule, inner_steps, images)

@@ -1,5 +1,7 @@
 """`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,6 @@ from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
-from esp_core.runtime.errors import UserError
 from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
 
@@ -36,8 +37,6 @@ class TrainedOnSynthetic(Teacher):
         window: int,
         query: int,
     ):
-        if loops not in ("fixed", "dynamic"):
-            raise UserError(f"teacher.loops: {loops!r}; use fixed or dynamic")
         self.context, self.learner = context, Learner(context.network, rule)
         self.outer_loop, self.inner_loop, self.dynamic = outer_loop, inner_loop, loops == "dynamic"
         self.outer_change, self.inner_change, self.window, self.query = outer_change, inner_change, window, query
@@ -106,16 +105,27 @@ def _range(values: list[float]) -> float:
 
 def build(
     context: Context,
-    outer_loop: int = 1,
-    inner_loop: int = 1,
-    lr: float = 0.01,
-    batch: int = 256,
-    loops: str = "fixed",
-    outer_change: float = 0.04,
-    inner_change: float = 0.03,
-    window: int = 10,
-    query: int = 128,
+    outer_loop: Annotated[int, ">= 1"] = 1,
+    inner_loop: Annotated[int, ">= 0"] = 1,
+    lr: Annotated[float, "> 0"] = 0.01,
+    batch: Annotated[int, ">= 1"] = 256,
+    loops: Literal["fixed", "dynamic"] = "fixed",
+    outer_change: Annotated[float, ">= 0"] = 0.04,
+    inner_change: Annotated[float, ">= 0"] = 0.03,
+    window: Annotated[int, ">= 2"] = 10,
+    query: Annotated[int, ">= 1"] = 128,
 ) -> TrainedOnSynthetic:
-    """See `TrainedOnSynthetic`; the defaults are DC's and DSA's code at IPC 1, those from `outer_change` on CAFE's."""
+    """See `TrainedOnSynthetic`; the defaults are DC's and DSA's code at IPC 1, those from `outer_change` on CAFE's.
+
+    outer_loop: outer steps that a network serves, at most so many where the loops are dynamic; DC's code, get_loops
+    inner_loop: epochs that it learns between two outer steps, at most so many where the loops are dynamic; DC's code, get_loops
+    lr: learning rate of the network, per step; DC's, DSA's and CAFE's code, lr_net
+    batch: synthetic images that the network learns from at a time; DC's, DSA's and CAFE's code, batch_train
+    loops: whether the loops have their full length or end by the accuracy of the network; fixed, DC and DSA; dynamic, CAFE
+    outer_change: dynamic loops leave a network once its last accuracies differ by less, as a fraction of the images; lambda_1
+    inner_change: dynamic loops stop the training once its last accuracies differ by more, as a fraction of the images; lambda_2
+    window: the last accuracies that dynamic loops look at
+    query: real images of each class on which dynamic loops take an accuracy
+    """
     rule = Rule(lr=lr, batch=batch)
     return TrainedOnSynthetic(context, rule, outer_loop, inner_loop, loops, outer_change, inner_change, window, query)

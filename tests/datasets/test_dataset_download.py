@@ -1,10 +1,8 @@
 """Getting official files: from a server that breaks off, from mirrors of every form, and what is refused."""
 
 import hashlib
-import io
 import json
 import subprocess
-import tarfile
 import threading
 import time
 import zipfile
@@ -12,14 +10,16 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from dataset_files import cifar_records, digest, left_in
+from dataset_files import cifar_records, digest, left_in, tar, zipped
 
 from esp_core import datasets
 from esp_core.datasets import fetching, unpacking
-from esp_core.datasets.catalogue import ENTRIES, Archive, Member
+from esp_core.datasets.catalogue import ENTRIES
+from esp_core.datasets.official import File
 from esp_core.runtime.errors import UserError
 
 FOLDER = "cifar-100-binary"
+FILE = f"{FOLDER}/train.bin"
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
 REMEDY = f"get {FOLDER}.tar.gz again from https://www.cs.toronto.edu/~kriz/cifar.html"
 
@@ -76,30 +76,8 @@ def server(monkeypatch):
     made.http.server_close()
 
 
-def tar(files, mode="w:gz", links=()):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for name, target in links:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, target
-            archive.addfile(info)
-    return buffer.getvalue()
-
-
-def zipped(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def archive_of(name, content):
-    return Archive(name, len(content), hashlib.sha256(content).hexdigest())
+def official(name, content):
+    return File(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture
@@ -107,8 +85,8 @@ def cifar(monkeypatch, server):
     """A CIFAR-100 of 100 images a part, whose official server is `server`; returns its members' bytes and its archive's."""
     files = {f"{name}.bin": cifar_records([[i % 20, i] for i in range(100)], seed)[0] for seed, name in enumerate(("train", "test"))}
     archive = tar({f"{FOLDER}/{name}": content for name, content in files.items()} | {f"{FOLDER}/readme.html": b"hello"})
-    members = tuple(Member(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
-    entry = replace(ENTRIES["cifar100"], url=server.url, archive=archive_of(f"{FOLDER}.tar.gz", archive), members=members)
+    members = tuple(official(*file) for file in files.items())
+    entry = replace(ENTRIES["cifar100"], url=server.url, archive=official(f"{FOLDER}.tar.gz", archive), members=members)
     monkeypatch.setitem(ENTRIES, "cifar100", entry)
     server.files[f"{FOLDER}.tar.gz"] = archive
     return files, archive
@@ -119,7 +97,7 @@ def tiny(monkeypatch, server):
     """A TinyImageNet of text files, whose members have no digests on record."""
     files = {"wnids.txt": b"n1\n", "train/n1/images/a.JPEG": b"picture", "test/images/b.JPEG": b"unlabelled"}
     archive = zipped({f"tiny-imagenet-200/{name}": content for name, content in files.items()})
-    entry = replace(ENTRIES["tinyimagenet"], url=server.url, archive=archive_of("tiny-imagenet-200.zip", archive))
+    entry = replace(ENTRIES["tinyimagenet"], url=server.url, archive=official("tiny-imagenet-200.zip", archive))
     monkeypatch.setitem(ENTRIES, "tinyimagenet", entry)
     server.files["tiny-imagenet-200.zip"] = archive
     return files, archive
@@ -180,19 +158,13 @@ def test_a_later_call_goes_on_after_giving_up(cifar, server, download, line_of):
     assert server.requests == [(f"/{FOLDER}.tar.gz", "bytes=1000-")]
 
 
-def test_a_part_that_was_whole_is_not_fetched_again(cifar, server, download, tmp_path):
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_a_part_that_was_whole_is_taken_and_one_that_is_longer_dropped(cifar, server, download, tmp_path, more):
     part = tmp_path / "downloads" / f"{FOLDER}.tar.gz.part"
     part.parent.mkdir()
-    part.write_bytes(cifar[1])
+    part.write_bytes(cifar[1] + more)
     assert facts(download("cifar100"))["verified"] == "members"
-    assert not part.exists()
-
-
-def test_a_part_that_is_longer_than_the_file_is_dropped(cifar, download, tmp_path):
-    part = tmp_path / "downloads" / f"{FOLDER}.tar.gz.part"
-    part.parent.mkdir()
-    part.write_bytes(cifar[1] + b"more")
-    assert facts(download("cifar100"))["verified"] == "members"
+    assert not part.exists() and [asked for _, asked in server.requests] == [f"bytes={len(cifar[1] + more)}-", *([None] if more else [])]
 
 
 def test_a_missing_file_is_not_asked_for_twice(cifar, server, download, line_of, tmp_path):
@@ -235,13 +207,24 @@ def test_progress_is_shown(cifar, download, capsys):
 )
 def test_a_wrong_archive_from_the_official_server_is_never_opened(cifar, server, download, line_of, tmp_path, monkeypatch, change, said):
     server.files[f"{FOLDER}.tar.gz"] = change(cifar[1])
-    monkeypatch.setattr(unpacking, "_files", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(unpacking, "_untar", lambda *_: pytest.fail("opened"))
     line = line_of(download, "cifar100")
     assert line.startswith(f"{tmp_path / 'downloads' / FOLDER}.tar.gz: {said}") and line.endswith(f"; {REMEDY}")
     assert left_in(tmp_path) == []
 
 
 # Mirrors.
+
+
+def inside(files):
+    return {f"{FOLDER}/{name}": content for name, content in files.items()}
+
+
+def packed(folder, content):
+    """A mirror whose archive is `content`."""
+    folder.mkdir(parents=True)
+    (folder / f"{FOLDER}.tar.gz").write_bytes(content)
+    return folder / f"{FOLDER}.tar.gz"
 
 
 def unpacked(files, folder):
@@ -262,10 +245,8 @@ def test_a_folder_of_unpacked_files_is_read_in_place(cifar, download, prepare, s
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_repacked_archive_passes(cifar, download, server, tmp_path, mode):
-    (tmp_path / "mirror").mkdir()
-    content = {f"./{FOLDER}/{name}": data for name, data in reversed(cifar[0].items())}
-    (tmp_path / "mirror" / f"{FOLDER}.tar.gz").write_bytes(tar(content, mode))
-    listed = download("cifar100", tmp_path / "mirror")
+    content = {f"./{name}": data for name, data in reversed(inside(cifar[0]).items())}
+    listed = download("cifar100", packed(tmp_path / "mirror", tar(content, mode)).parent)
     assert server.requests == [] and left_in(listed.parent) == [f"{FOLDER}/test.bin", f"{FOLDER}/train.bin", "files.json"]
 
 
@@ -280,7 +261,7 @@ def test_the_environment_names_a_mirror_and_the_config_comes_first(cifar, downlo
 
 
 def test_a_server_as_mirror_with_the_archive(cifar, download, server):
-    server.files = {f"data/{FOLDER}.tar.gz": tar({f"{FOLDER}/{name}": data for name, data in cifar[0].items()}, "w")}
+    server.files = {f"data/{FOLDER}.tar.gz": tar(inside(cifar[0]), "w")}
     listed = download("cifar100", f"{server.url}/data/")
     assert facts(listed)["from"] == f"{server.url}/data/" and server.requests == [(f"/data/{FOLDER}.tar.gz", None)]
 
@@ -298,8 +279,7 @@ def test_a_changed_byte_in_a_mirror_does_not_pass(cifar, download, line_of, serv
     changed = cifar[0] | {"test.bin": cifar[0]["test.bin"][:-1] + b"!"}
     folder, archive = tmp_path / "folder", tmp_path / "archive"
     unpacked(changed, folder / FOLDER)
-    archive.mkdir()
-    (archive / f"{FOLDER}.tar.gz").write_bytes(tar({f"{FOLDER}/{name}": data for name, data in changed.items()}))
+    packed(archive, tar(inside(changed)))
     server.files = {f"data/{FOLDER}/{name}": data for name, data in changed.items()} | {
         f"whole/{FOLDER}.tar.gz": tar({f"{FOLDER}/test.bin": b""})
     }
@@ -331,7 +311,7 @@ def test_what_is_not_downloaded(download, line_of):
 
 def test_svhn_is_fetched_file_by_file(server, download, monkeypatch, line_of):
     files = {"train_32x32.mat": b"a" * 2000, "test_32x32.mat": b"b" * 1000}
-    members = tuple(Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items())
+    members = tuple(official(*file) for file in files.items())
     monkeypatch.setitem(ENTRIES, "svhn", replace(ENTRIES["svhn"], url=server.url, members=members))
     server.files, server.faults = dict(files), [500]
     listed = download("svhn")
@@ -363,65 +343,49 @@ def test_an_unpacked_tinyimagenet_is_said_to_be_unverified(tiny, download, tmp_p
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", f"{FOLDER}/../../evil", "..\\evil", "C:\\evil", f"{FOLDER}/..", "\\\\host\\evil"])
 @pytest.mark.parametrize("pack", [tar, zipped])
 def test_a_member_that_escapes_its_folder(cifar, download, line_of, tmp_path, pack, name):
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    content = {f"{FOLDER}/{member}": data for member, data in cifar[0].items()}
-    path = mirror / f"{FOLDER}.tar.gz"
-    path.write_bytes(pack({**content, name: b"evil"}))
-    line = line_of(download, "cifar100", mirror)
+    path = packed(tmp_path / "mirror", pack({**inside(cifar[0]), name: b"evil"}))
+    line = line_of(download, "cifar100", path.parent)
     assert line == f"{path}: member {name} would be written outside its folder, so nothing was unpacked; {REMEDY}"
-    assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
-
-
-@pytest.mark.parametrize("target", ["/etc/passwd", "../../secret", "train.bin"])
-def test_a_link_in_an_archive(cifar, download, line_of, tmp_path, target):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(tar({f"{FOLDER}/train.bin": cifar[0]["train.bin"]}, links=[(f"{FOLDER}/test.bin", target)]))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line == f"{path}: member {FOLDER}/test.bin is a link or a device, which no official archive holds; {REMEDY}"
     assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
 
 
 def stored_with_a_wrong_byte(files):
     """A zip whose CRC does not fit."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    data = bytearray(buffer.getvalue())
+    data = bytearray(zipped(files, zipfile.ZIP_STORED))
     data[len(data) // 4] ^= 1
     return bytes(data)
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "said"),
     [
-        lambda files: tar(files)[:-5000],
-        lambda files: tar(files, "w")[:100_000],
-        lambda files: tar(files, "w:xz"),
-        lambda files: tar(files)[:10] + b"\xff" * 500 + tar(files)[510:],
-        lambda files: b"<html>Not here</html>",
-        lambda files: b"",
-        stored_with_a_wrong_byte,
-        lambda files: zipped(files)[:-10],
+        *(
+            (damage, "damaged or cut short (")
+            for damage in (
+                lambda files: tar(files)[:-5000],
+                lambda files: tar(files, "w")[:100_000],
+                lambda files: tar(files, "w:xz"),
+                lambda files: tar(files)[:10] + b"\xff" * 500 + tar(files)[510:],
+                lambda files: b"<html>Not here</html>",
+                lambda files: b"",
+                stored_with_a_wrong_byte,
+                lambda files: zipped(files)[:-10],
+            )
+        ),
+        (
+            lambda files: tar({"cifar-100-python/train": b"pickled"}),
+            f"not the expected archive, it holds no {FOLDER}/ with the official files; ",
+        ),
+        *(
+            (lambda files, target=target: tar({FILE: files[FILE]}, links=[(f"{FOLDER}/test.bin", target)]), "test.bin: missing; ")
+            for target in ("/etc/passwd", "../../secret", "train.bin")
+        ),
     ],
 )
-def test_a_damaged_archive_of_a_mirror(cifar, download, line_of, tmp_path, damage):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(damage({f"{FOLDER}/{name}": data for name, data in cifar[0].items()}))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line.startswith(f"{path}: damaged or cut short (") and line.endswith(f"); {REMEDY}")
-    assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
-
-
-def test_the_wrong_archive_under_the_right_name(cifar, download, line_of, tmp_path):
-    (tmp_path / "mirror").mkdir()
-    path = tmp_path / "mirror" / f"{FOLDER}.tar.gz"
-    path.write_bytes(tar({"cifar-100-python/train": b"pickled"}))
-    line = line_of(download, "cifar100", tmp_path / "mirror")
-    assert line == f"{path}: not the expected archive, it holds no {FOLDER}/ with the official files; {REMEDY}"
+def test_an_archive_of_a_mirror_that_is_damaged_or_another(cifar, download, line_of, tmp_path, damage, said):
+    path = packed(tmp_path / "mirror", damage(inside(cifar[0])))
+    line = line_of(download, "cifar100", path.parent)
+    assert line.startswith(f"{path}: {said}") and line.endswith(f"; {REMEDY}")
     assert left_in(tmp_path) == [f"mirror/{FOLDER}.tar.gz"]
 
 
@@ -446,9 +410,7 @@ def test_a_disk_that_fills_up_while_files_arrive(cifar, download, line_of, small
     """The archive of 530 KiB does not fit, nor do the members of an archive that lies elsewhere."""
     mirror = None
     if where == "members":
-        mirror = small_disk.parent / "mirror"
-        mirror.mkdir()
-        (mirror / f"{FOLDER}.tar.gz").write_bytes(cifar[1])
+        mirror = packed(small_disk.parent / "mirror", cifar[1]).parent
     name = f"{FOLDER}.tar.gz" if where == "archive" else FOLDER
     line = line_of(download, "cifar100", mirror, out=small_disk / "files.json")
     assert line == f"{small_disk / name}: the disk is full: free some space, then run the same command again"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from dataset_files import left_in
+from dataset_files import left_in, save
 from PIL import Image
 
 from esp_core import datasets
@@ -221,14 +221,23 @@ def test_transparency_is_laid_on_white_and_counted(root, prepare, said, mode):
     assert said()[3:] == ["8 images with transparency, laid on white"]
 
 
+def of_each(root, ending, make, **options):
+    """Two images in either of two classes."""
+    for name in "ab":
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(2):
+            make(i).save(root / name / f"{i}.{ending}", **options)
+
+
 def test_a_colour_that_stands_for_transparency_is_laid_on_white_too(root, prepare, said):
     """The tRNS chunk of a PNG without alpha: the mode stays RGB, and so no conversion is asked for."""
-    for name in "ab":
-        for i in range(2):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            image = Image.new("RGB", (4, 4), (1, 2, 3))
-            image.putpixel((0, 0), (200, 100, 50 * i))
-            image.save(root / name / f"{i}.png", transparency=(1, 2, 3))
+
+    def make(i):
+        image = Image.new("RGB", (4, 4), (1, 2, 3))
+        image.putpixel((0, 0), (200, 100, 50 * i))
+        return image
+
+    of_each(root, "png", make, transparency=(1, 2, 3))
     data = datasets.load(prepare("imagefolder", path=str(root), test_fraction=0.5))
     made = torch.cat([data.train.images, data.test.images])
     assert torch.all(made[:, :, 1:] == 255) and {tuple(image[:, 0, 0].tolist()) for image in made} == {(200, 100, 0), (200, 100, 50)}
@@ -236,10 +245,7 @@ def test_a_colour_that_stands_for_transparency_is_laid_on_white_too(root, prepar
 
 
 def test_an_opaque_alpha_channel_is_nothing_to_speak_of(root, prepare, said):
-    for name in "ab":
-        for i in range(2):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            Image.new("RGBA", (4, 4), (50 * i, 2 * i, 3 * i, 255)).save(root / name / f"{i}.png")
+    of_each(root, "png", lambda i: Image.new("RGBA", (4, 4), (50 * i, 2 * i, 3 * i, 255)))
     data = datasets.load(prepare("imagefolder", path=str(root), mode="RGB", test_fraction=0.5))
     assert sorted(images(data.train) + images(data.test)) == [0, 0, 50, 50]
     assert len(said()) == 3
@@ -247,13 +253,14 @@ def test_an_opaque_alpha_channel_is_nothing_to_speak_of(root, prepare, said):
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
 def test_of_several_frames_the_first_is_taken_and_counted(root, prepare, said, kind):
-    for name in "ab":
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(2):
-            frames = [Image.new("RGB", (4, 4), (value, value, value)) for value in (40 + 20 * i, 200, 250)]
-            frames[0].putpixel((3, 3), (0, 0, 0))
-            more = {"lossless": True} if kind == "WEBP" else {}
-            frames[0].save(root / name / f"{i}.{kind.lower()}", kind, save_all=True, append_images=frames[1:], **more)
+    def make(i):
+        image = Image.new("RGB", (4, 4), (40 + 20 * i,) * 3)
+        image.putpixel((3, 3), (0, 0, 0))
+        return image
+
+    more = {"lossless": True} if kind == "WEBP" else {}
+    later = [Image.new("RGB", (4, 4), (value,) * 3) for value in (200, 250)]
+    of_each(root, kind.lower(), make, format=kind, save_all=True, append_images=later, **more)
     data = datasets.load(prepare("imagefolder", path=str(root), mode="L", test_fraction=0.5))
     assert sorted(images(data.train) + images(data.test)) == [40, 40, 60, 60]
     assert said()[3:] == ["4 images with several frames, of which the first is taken"]
@@ -266,7 +273,7 @@ def test_of_several_frames_the_first_is_taken_and_counted(root, prepare, said, k
 def test_arrays_that_are_left_out_are_said_and_validation_stands_in_for_test(tmp_path, prepare, said, kind):
     content = {name: np.random.default_rng(i).integers(0, 256, (6, 4, 4), np.uint8) for i, name in enumerate(("train", "val", "test"))}
     arrays = {f"{name}_images": values for name, values in content.items()} | {f"{name}_labels": np.arange(6) % 2 for name in content}
-    save(kind, tmp_path / "three", arrays | {"weights": np.ones(6)})
+    save(kind, tmp_path / "three", **arrays, weights=np.ones(6))
     data = datasets.load(prepare(kind, path=str(tmp_path / "three")))
     np.testing.assert_array_equal(data.test.images[:, 0].numpy(), content["test"])
     assert said()[3:] == [
@@ -274,7 +281,7 @@ def test_arrays_that_are_left_out_are_said_and_validation_stands_in_for_test(tmp
         "1 array left out: val_labels",
         "1 array left out: weights",
     ]
-    save(kind, tmp_path / "two", {name: values for name, values in arrays.items() if not name.startswith("test")})
+    save(kind, tmp_path / "two", **{name: values for name, values in arrays.items() if not name.startswith("test")})
     data = datasets.load(prepare(kind, path=str(tmp_path / "two")))
     np.testing.assert_array_equal(data.test.images[:, 0].numpy(), content["val"])
     assert said()[3:] == ["6 images of val_images taken as test images, since there are no others"]
@@ -283,27 +290,19 @@ def test_arrays_that_are_left_out_are_said_and_validation_stands_in_for_test(tmp
     assert (len(data.train), len(data.test)) == (4, 2)  # not tested on what it is trained on
 
 
-def save(kind, path, arrays):
-    if kind == "npz":
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-    else:
-        import h5py
-
-        with h5py.File(path, "w") as file:
-            for name, values in arrays.items():
-                file[name] = values
-
-
 @pytest.mark.parametrize(
     ("kind", "options", "line"),
     [
-        ("imagefolder", {"path": 5}, "options.path is 5; give text"),
-        ("imagefolder", {"path": "x", "test_fraction": "0.2"}, "options.test_fraction is '0.2'; give a number"),
-        ("imagefolder", {"path": "x", "mode": ["L"]}, "options.mode is ['L']; give text"),
-        ("npz", {"path": "x", "classes": "cat"}, "options.classes is 'cat'; give a list"),
-        ("tinyimagenet", {"sample": "no"}, "options.sample is 'no'; give true or false"),
-        ("torchvision_class", {"name": "FakeData", "arguments": "size"}, "options.arguments is 'size'; give a mapping"),
+        ("imagefolder", {"path": 5}, "options.path: 5 is not text; put it in quotes"),
+        (
+            "imagefolder",
+            {"path": "x", "test_fraction": "0.2"},
+            "options.test_fraction: '0.2' is not a number or null; YAML 1.1 reads 0.2 as text, write 0.2",
+        ),
+        ("imagefolder", {"path": "x", "mode": ["L"]}, "options.mode: ['L'] is unknown; allowed: RGB, L, null"),
+        ("npz", {"path": "x", "classes": "cat"}, "options.classes: 'cat' is not a list or null"),
+        ("tinyimagenet", {"sample": "no"}, "options.sample: 'no' is not true or false"),
+        ("torchvision_class", {"name": "FakeData", "arguments": "size"}, "options.arguments: 'size' is not a mapping or null"),
     ],
 )
 def test_options_of_another_type_are_named(prepare, line_of, kind, options, line):

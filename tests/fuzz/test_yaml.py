@@ -22,34 +22,7 @@ DEMO = (ROOT / "config" / "demo.yaml").read_text().splitlines()
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
 mappings = st.dictionaries(st.text(max_size=5), values, min_size=1, max_size=4)
-words = st.sampled_from(
-    [
-        "&a ",
-        "*a",
-        "<<: ",
-        "!!int ",
-        "!!set ",
-        "? ",
-        "- ",
-        ": ",
-        "a",
-        "010",
-        "1:30",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        "'",
-        '"',
-        "\n",
-        "  ",
-        "\t",
-        "|",
-        "#",
-        "---\n",
-    ]
-)
+words = st.sampled_from(["&a ", "*a", "<<: ", "!!int ", "!!set ", "? ", "- ", ": ", "010", "1:30", "---\n", *"a[]{},'\"\n\t|#", "  "])
 
 
 def written(text, use):

@@ -176,8 +176,6 @@ def test_a_step_size_stays_positive():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match=r"objectives.trajectory.memory: 'disk'; use one of graph, replay, tesla"):
-        objective("disk")
     of, _ = outer_step()
     of.state.target = None
     with pytest.raises(UserError, match=r"objectives.trajectory: needs a segment's end; use teacher.kind: experts"):

@@ -75,7 +75,7 @@ def test_a_second_call_makes_nothing_again(tmp_path):
         ({"flip": "no"}, "flip: 'no' is not true or false"),
         ({"seed": -1}, "seed: -1 is not allowed"),
         ({"network": {"name": "convnet3", "widht": 8}}, "network.widht: unknown key; did you mean width?"),
-        ({"network": {"width": 0}}, "network convnet3: cannot be built for 1 x 8 x 8 images: "),
+        ({"network": {"width": 0}}, "network.width: 0 is not allowed; allowed: at least 1"),
         ({"network": {"depth": 4}}, "network convnet3: fails on 2 images of 1 x 8 x 8: RuntimeError"),
         ({"network": {"name": "resnet10", "width": 2}}, "network resnet10: it keeps running statistics"),
         ({"network": "convnet3"}, "network: 'convnet3' is not a mapping"),

@@ -95,7 +95,7 @@ def test_a_new_segment_every_n_steps():
 
 def test_divergence_names_step_cell_and_what_to_lower():
     optimiser = {"kind": "sgd", "lr_pixels": 1e30, "momentum": 0.5}
-    made = job("dm", parametrisation={"kind": "pixels", "init": "random", "clamp": False}, optimiser=optimiser, iterations=30)
+    made = job("dm", parametrisation={"kind": "pixels", "init": "random", "clamp": 0}, optimiser=optimiser, iterations=30)
     with pytest.raises(UserError, match=r"small ipc 2 dm: the loss is (nan|inf) at step 20; lower optimiser.lr_pixels"):
         run(made)
 

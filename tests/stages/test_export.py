@@ -57,8 +57,8 @@ def stored(folder, classes):
 def read_again(tree):
     """Labels of all images by the brightness that they have."""
     source = read(Request("again"), path=str(tree), test_fraction=0.5)
-    chunks = [chunk for part in (source.train, source.test) for chunk in part.chunks]
-    found = np.concatenate([chunk.labels for chunk in chunks]), np.concatenate([chunk.images[:, 0, 0, 0] for chunk in chunks])
+    parts = (source.train, source.test)
+    found = np.concatenate([part.labels for part in parts]), np.concatenate([part.images[:, 0, 0, 0] for part in parts])
     return source.classes, dict(zip(*(values.tolist() for values in found), strict=True))
 
 

@@ -44,17 +44,17 @@ def made(values, **settings):
 def test_the_share_of_pixels_that_hold_nothing(values, clamp, share):
     real = float(((DATA.train.images == 0) | (DATA.train.images == 255)).float().mean())
     assert 0 < real < 0.02
-    assert saturation(made(values, clamp=clamp), DATA) == pytest.approx(max(0.0, share - real) if clamp else share, abs=1e-6)
+    assert saturation(made(values, clamp=int(clamp)), DATA) == pytest.approx(max(0.0, share - real) if clamp else share, abs=1e-6)
 
 
 def test_what_real_images_have_is_not_saturation():
     black = dataset()
     black.train.images[:, :, ::2] = 0  # half of every image
-    assert saturation(made([0.0, 0.5], clamp=True), black) == 0.0
-    assert saturation(made([0.0, 1.0], clamp=True), black) == pytest.approx(0.5, abs=0.02)
+    assert saturation(made([0.0, 0.5], clamp=1), black) == 0.0
+    assert saturation(made([0.0, 1.0], clamp=1), black) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("parametrisation", [{"kind": "pixels", "init": "random", "clamp": True}, {"kind": "formation", "clamp": True}])
+@pytest.mark.parametrize("parametrisation", [{"kind": "pixels", "init": "random", "clamp": 1}, {"kind": "formation", "clamp": 1}])
 @pytest.mark.parametrize(("rate", "told"), [(1e20, True), (0.01, False)])
 def test_a_rate_that_only_the_clamp_holds_is_told(parametrisation, rate, told, tmp_path, capsys):
     job = spec("dm", parametrisation=parametrisation, optimiser={**SGD, "lr_pixels": rate}, iterations=3)

@@ -12,7 +12,7 @@ from esp_core.stages import trial
 from esp_core.study.config import Study
 from esp_core.study.specs import spec
 
-PIXELS = {"kind": "pixels", "init": "random", "clamp": True}
+PIXELS = {"kind": "pixels", "init": "random", "clamp": 1}
 SPEC = {
     "dataset": "small",
     "networks": [{"network": NETWORK, "needs": ["features", "classifier"]}],
@@ -38,7 +38,7 @@ def test_what_can_be_built_is_written_down(tmp_path):
         (1, {**LATENT, "decoders": 20}, "parametrisation latent: 20 decoders take .* the smallest IPC for this design is 2;"),
         (1, {**LATENT, "upsamplings": 4}, "parametrisation.upsamplings: 4 does not divide 8 pixels into whole codes"),
         (1, {"kind": "formation", "factor": 3}, "parametrisation.factor: 3 does not divide 8 pixels"),
-        (1, {**LATENT, "init": "herding"}, "parametrisation.init: 'herding'; use noise or random"),
+        (1, {**LATENT, "init": "herding"}, "parametrisation.init: 'herding' is unknown; allowed: noise, random"),
         (4, {**LATENT, "decoders": 1, "init": "random"}, "small: class a has 12 training images, of which .* takes 15"),
     ],
 )
@@ -55,7 +55,7 @@ def test_every_mistake_is_told_at_once(tmp_path):
     with pytest.raises(UserError) as error:
         trial.run({"networks": [bad, bad], "sets": [{"ipc": 13, "parametrisation": PIXELS}]}, tmp_path / "data.h5")
     first, second = str(error.value).splitlines()
-    assert first.startswith("network convnet3: cannot be built") and second.startswith("small: class a has 12")
+    assert first.startswith("network convnet3: width: 0 is not allowed") and second.startswith("small: class a has 12")
 
 
 def study(**changes):

@@ -11,7 +11,6 @@ from esp_core.augment import dsa
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.runtime import seeds
-from esp_core.runtime.errors import UserError
 from esp_core.teachers.learning import Learner
 
 CPU = torch.device("cpu")
@@ -144,8 +143,3 @@ def test_a_resumed_run_is_the_same_bit_by_bit_from_every_step(name):
         again.resume(load(part))
         again.run(lambda job, outcome, left=left: left.append(save({key: t.clone() for key, t in job.checkpoint().items()})))
         assert left == saved[step:], step
-
-
-def test_an_unknown_kind_of_loops_is_named():
-    with pytest.raises(UserError, match="teacher.loops: 'free'; use fixed or dynamic"):
-        job(loops="free")

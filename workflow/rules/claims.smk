@@ -1,20 +1,21 @@
 rule judge_claims:
     input:
-        rows=claimed,
+        rows=every("evaluate"),
         figures=numbers_of_figures,
         published=PUBLISHED,
+        claims=CLAIMS,
     output:
-        csv="results/{study}/tables/claims.csv",
+        csv="<results>/{study}/tables/claims.csv",
         html=report(
-            "results/{study}/tables/claims.html",
+            "<results>/{study}/tables/claims.html",
             caption="../report/claims.rst",
             category="Claims",
         ),
-        md="results/{study}/tables/claims.md",
+        md="<results>/{study}/tables/claims.md",
     log:
-        "results/{study}/logs/judge_claims/claims.log",
+        "<logs>/judge_claims/claims.log",
     benchmark:
-        "results/{study}/benchmarks/judge_claims/claims.jsonl"
+        "<benchmarks>/judge_claims/claims.jsonl"
     conda:
         "../../environment.yml"
     threads: 1
@@ -25,5 +26,5 @@ rule judge_claims:
         spec=spec_of("claims"),
         code=code_of("claims"),
     shell:
-        "python -m esp_core claims --spec {params.spec:q} --results results/{wildcards.study}"
-        " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
+        "python -m esp_core claims --spec {params.spec:q} --rows {input.rows:q} --figures {input.figures:q}"
+        " --published {input.published:q} --claims {input.claims:q} --out {output.csv:q} > {log:q} 2>&1"

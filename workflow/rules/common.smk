@@ -1,18 +1,34 @@
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir).parent
-sys.path.insert(0, str(ROOT))
-# A job's `python` is the one that runs Snakemake, also where nobody activated its environment, and finds the package
-# from any working directory. Not by shell.prefix, which would come after a rule's conda environment.
-os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
-    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+try:
+    import esp_core
+except ModuleNotFoundError:
+    raise WorkflowError(
+        "the package esp_core is not installed here; run make, or pip install --editable . in the checkout"
+    ) from None
+
+PACKAGE = Path(esp_core.__file__).parent
+BESIDE = Path(workflow.current_basedir).parents[1] / "esp_core"
+if BESIDE.is_dir() and BESIDE.resolve() != PACKAGE.resolve():
+    raise WorkflowError(
+        f"esp_core is installed from {PACKAGE}, this workflow is that of {BESIDE}; run make in this checkout"
+    )
+
+# A job's `python` is the one that runs Snakemake, also where nobody activated its environment. Not by shell.prefix, which would come
+# after a rule's conda environment; that one has what the package needs and finds the package itself in the checkout.
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), *os.get_exec_path()]
 )
+if "site-packages" not in PACKAGE.parts:
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    )
 
 from esp_core.datasets.catalogue import is_official
 from esp_core.runtime.errors import UserError
@@ -23,12 +39,18 @@ from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
 from esp_core.study.specs import ARGUMENTS, code, spec
 
+
+def without_pathvars(settings):
+    """What of a config is the study's; `pathvars` is Snakemake's."""
+    return {key: value for key, value in settings.items() if key != "pathvars"}
+
+
 try:
     # Read as Snakemake has read them already, for what YAML drops.
     for file in workflow.configfiles:
         read(file)
-    refuse_nested(workflow.config_settings.config)
-    STUDY = Study(config)
+    refuse_nested(without_pathvars(workflow.config_settings.config))
+    STUDY = Study(without_pathvars(config))
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
 
@@ -47,8 +69,9 @@ RULES = {
     "footprint": "measure_memory",
     "figures": "draw_grid",
 }
-# The paper's numbers, a part of the package.
-PUBLISHED = os.path.relpath(ROOT / "esp_core/reporting/published.csv")
+# The paper's numbers and claims, a part of the package.
+PUBLISHED = os.path.relpath(PACKAGE / "reporting" / "published.csv")
+CLAIMS = os.path.relpath(PACKAGE / "reporting" / "claims.yaml")
 PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
@@ -161,11 +184,16 @@ def taught_by(wildcards):
     return shards(wildcards) if manifest(wildcards) else []
 
 
-def option(name, files):
+def option(name, key):
     """A command-line option for an input that some jobs of a rule lack."""
 
-    def params(wildcards):
-        return " ".join([name, *files(wildcards)]) if files(wildcards) else ""
+    def params(wildcards, input):
+        files = input.get(key) or []
+        return (
+            shlex.join([name, files] if isinstance(files, str) else [name, *files])
+            if files
+            else ""
+        )
 
     return params
 
@@ -193,12 +221,7 @@ def measured_shape(wildcards):
     return [path("prepare", name)]
 
 
-def claimed(wildcards):
-    """The measured rows that a claim of the paper is about."""
-    return [path("evaluate", *row) for row in spec(STUDY, "claims")["rows"]]
-
-
 def numbers_of_figures(wildcards):
     """The numbers behind Figures 7 and 8, where the study draws them."""
-    drawn = [name for name in ("figure7", "figure8") if name in STUDY.figures]
-    return [f"results/{STUDY.name}/figures/{name}.csv" for name in drawn]
+    drawn = [path(*job) for job in STUDY.jobs() if job[0] in ("footprint", "plots")]
+    return list(dict.fromkeys(str(Path(file).with_suffix(".csv")) for file in drawn))

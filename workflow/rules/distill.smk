@@ -1,15 +1,15 @@
 rule distill:
     input:
-        data="results/{study}/data/{dataset}.h5",
+        data="<results>/{study}/data/{dataset}.h5",
         experts=manifest,
         # The manifest holds a digest of each shard, so that a shard's date does not count.
         shards=ancient(taught_by),
     output:
-        condensed="results/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+        condensed="<results>/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
     log:
-        "results/{study}/logs/distill/{dataset}/ipc-{ipc}/{method}.log",
+        "<logs>/distill/{dataset}/ipc-{ipc}/{method}.log",
     benchmark:
-        "results/{study}/benchmarks/distill/{dataset}/ipc-{ipc}/{method}.jsonl"
+        "<benchmarks>/distill/{dataset}/ipc-{ipc}/{method}.jsonl"
     conda:
         "../../environment.yml"
     threads: cores
@@ -20,7 +20,7 @@ rule distill:
     params:
         spec=spec_of("distill"),
         code=code_of("distill"),
-        experts=option("--experts", manifest),
+        experts=option("--experts", "experts"),
     shell:
         "python -m esp_core distill run --spec {params.spec:q} --code {params.code}"
         " --data {input.data:q} {params.experts}"

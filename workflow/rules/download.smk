@@ -1,10 +1,10 @@
 rule download:
     output:
-        files="results/downloads/{dataset}/files.json",
+        files="<results>/downloads/{dataset}/files.json",
     log:
-        "results/downloads/{dataset}/download.log",
+        "<results>/downloads/{dataset}/download.log",
     benchmark:
-        "results/downloads/{dataset}/download.jsonl"
+        "<results>/downloads/{dataset}/download.jsonl"
     conda:
         "../../environment.yml"
     threads: 1

@@ -1,13 +1,13 @@
 rule evaluate:
     input:
-        data="results/{study}/data/{dataset}.h5",
-        condensed="results/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+        data="<results>/{study}/data/{dataset}.h5",
+        condensed="<results>/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
     output:
-        rows="results/{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
+        rows="<results>/{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
     log:
-        "results/{study}/logs/evaluate/{dataset}/ipc-{ipc}/{method}/{network}.log",
+        "<logs>/evaluate/{dataset}/ipc-{ipc}/{method}/{network}.log",
     benchmark:
-        "results/{study}/benchmarks/evaluate/{dataset}/ipc-{ipc}/{method}/{network}.jsonl"
+        "<benchmarks>/evaluate/{dataset}/ipc-{ipc}/{method}/{network}.jsonl"
     conda:
         "../../environment.yml"
     threads: cores
@@ -26,13 +26,13 @@ rule evaluate:
 
 rule evaluate_full:
     input:
-        data="results/{study}/data/{dataset}.h5",
+        data="<results>/{study}/data/{dataset}.h5",
     output:
-        rows="results/{study}/evaluated/{dataset}/full/{network}.csv",
+        rows="<results>/{study}/evaluated/{dataset}/full/{network}.csv",
     log:
-        "results/{study}/logs/evaluate_full/{dataset}/{network}.log",
+        "<logs>/evaluate_full/{dataset}/{network}.log",
     benchmark:
-        "results/{study}/benchmarks/evaluate_full/{dataset}/{network}.jsonl"
+        "<benchmarks>/evaluate_full/{dataset}/{network}.jsonl"
     conda:
         "../../environment.yml"
     threads: cores

@@ -1,13 +1,13 @@
 # A network that cannot be trained fails here once, not in every shard.
 rule try_distill_network:
     input:
-        data="results/{study}/data/{dataset}.h5",
+        data="<results>/{study}/data/{dataset}.h5",
     output:
-        tried="results/{study}/data/{dataset}.network.json",
+        tried="<results>/{study}/data/{dataset}.network.json",
     log:
-        "results/{study}/logs/try_distill_network/{dataset}.log",
+        "<logs>/try_distill_network/{dataset}.log",
     benchmark:
-        "results/{study}/benchmarks/try_distill_network/{dataset}.jsonl"
+        "<benchmarks>/try_distill_network/{dataset}.jsonl"
     conda:
         "../../environment.yml"
     threads: 1
@@ -24,14 +24,14 @@ rule try_distill_network:
 
 rule train_experts:
     input:
-        data="results/{study}/data/{dataset}.h5",
-        network="results/{study}/data/{dataset}.network.json",
+        data="<results>/{study}/data/{dataset}.h5",
+        network="<results>/{study}/data/{dataset}.network.json",
     output:
-        shard="results/{study}/experts/{dataset}/shard-{shard}.h5",
+        shard="<results>/{study}/experts/{dataset}/shard-{shard}.h5",
     log:
-        "results/{study}/logs/train_experts/{dataset}/shard-{shard}.log",
+        "<logs>/train_experts/{dataset}/shard-{shard}.log",
     benchmark:
-        "results/{study}/benchmarks/train_experts/{dataset}/shard-{shard}.jsonl"
+        "<benchmarks>/train_experts/{dataset}/shard-{shard}.jsonl"
     conda:
         "../../environment.yml"
     threads: cores
@@ -51,11 +51,11 @@ rule list_experts:
     input:
         shards=shards,
     output:
-        manifest="results/{study}/experts/{dataset}/manifest.json",
+        manifest="<results>/{study}/experts/{dataset}/manifest.json",
     log:
-        "results/{study}/logs/list_experts/{dataset}.log",
+        "<logs>/list_experts/{dataset}.log",
     benchmark:
-        "results/{study}/benchmarks/list_experts/{dataset}.jsonl"
+        "<benchmarks>/list_experts/{dataset}.jsonl"
     conda:
         "../../environment.yml"
     threads: 1

@@ -2,11 +2,11 @@ rule measure_memory:
     input:
         data=measured_shape,
     output:
-        csv="results/{study}/figures/{figure}.csv",
+        csv="<results>/{study}/figures/{figure}.csv",
     log:
-        "results/{study}/logs/measure_memory/{figure}.log",
+        "<logs>/measure_memory/{figure}.log",
     benchmark:
-        "results/{study}/benchmarks/measure_memory/{figure}.jsonl"
+        "<benchmarks>/measure_memory/{figure}.jsonl"
     wildcard_constraints:
         figure="figure7",
     conda:
@@ -25,19 +25,19 @@ rule measure_memory:
 
 rule plot_memory:
     input:
-        csv="results/{study}/figures/{figure}.csv",
+        csv="<results>/{study}/figures/{figure}.csv",
     output:
         png=report(
-            "results/{study}/figures/{figure}.png",
+            "<results>/{study}/figures/{figure}.png",
             caption="../report/memory.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        pdf="results/{study}/figures/{figure}.pdf",
+        pdf="<results>/{study}/figures/{figure}.pdf",
     log:
-        "results/{study}/logs/plot_memory/{figure}.log",
+        "<logs>/plot_memory/{figure}.log",
     benchmark:
-        "results/{study}/benchmarks/plot_memory/{figure}.jsonl"
+        "<benchmarks>/plot_memory/{figure}.jsonl"
     wildcard_constraints:
         figure="figure7",
     conda:
@@ -58,17 +58,17 @@ rule plot_batches:
         rows=swept,
     output:
         png=report(
-            "results/{study}/figures/{figure}.png",
+            "<results>/{study}/figures/{figure}.png",
             caption="../report/batches.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        pdf="results/{study}/figures/{figure}.pdf",
-        csv="results/{study}/figures/{figure}.csv",
+        pdf="<results>/{study}/figures/{figure}.pdf",
+        csv="<results>/{study}/figures/{figure}.csv",
     log:
-        "results/{study}/logs/plot_batches/{figure}.log",
+        "<logs>/plot_batches/{figure}.log",
     benchmark:
-        "results/{study}/benchmarks/plot_batches/{figure}.jsonl"
+        "<benchmarks>/plot_batches/{figure}.jsonl"
     wildcard_constraints:
         figure="figure8",
     conda:
@@ -81,4 +81,4 @@ rule plot_batches:
         spec=spec_of("plots"),
         code=code_of("plots"),
     shell:
-        "python -m esp_core plots batches --spec {params.spec:q} --results results/{wildcards.study} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots batches --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"

@@ -2,21 +2,21 @@ rule prepare:
     input:
         files=official,
     output:
-        data="results/{study}/data/{dataset}.h5",
+        data="<results>/{study}/data/{dataset}.h5",
     log:
-        "results/{study}/logs/prepare/{dataset}.log",
+        "<logs>/prepare/{dataset}.log",
     benchmark:
-        "results/{study}/benchmarks/prepare/{dataset}.jsonl"
+        "<benchmarks>/prepare/{dataset}.jsonl"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,  # TinyImageNet is 1.4 GB
         runtime="1h",
     params:
         spec=spec_of("prepare"),
         code=code_of("prepare"),
-        files=option("--files", official),
+        files=option("--files", "files"),
     shell:
         "python -m esp_core prepare --spec {params.spec:q} {params.files}"
         " --out {output.data:q} > {log:q} 2>&1"
@@ -24,13 +24,13 @@ rule prepare:
 
 rule try_networks_and_sets:
     input:
-        data="results/{study}/data/{dataset}.h5",
+        data="<results>/{study}/data/{dataset}.h5",
     output:
-        tried="results/{study}/data/{dataset}.trial.json",
+        tried="<results>/{study}/data/{dataset}.trial.json",
     log:
-        "results/{study}/logs/try_networks_and_sets/{dataset}.log",
+        "<logs>/try_networks_and_sets/{dataset}.log",
     benchmark:
-        "results/{study}/benchmarks/try_networks_and_sets/{dataset}.jsonl"
+        "<benchmarks>/try_networks_and_sets/{dataset}.jsonl"
     priority: 1  # before all that is long
     conda:
         "../../environment.yml"

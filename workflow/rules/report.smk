@@ -3,19 +3,19 @@ rule tabulate:
         rows=evaluated,
         published=PUBLISHED,
     output:
-        csv="results/{study}/tables/table{table}.csv",
+        csv="<results>/{study}/tables/table{table}.csv",
         html=report(
-            "results/{study}/tables/table{table}.html",
+            "<results>/{study}/tables/table{table}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        md="results/{study}/tables/table{table}.md",
-        tex="results/{study}/tables/table{table}.tex",
+        md="<results>/{study}/tables/table{table}.md",
+        tex="<results>/{study}/tables/table{table}.tex",
     log:
-        "results/{study}/logs/tabulate/table{table}.log",
+        "<logs>/tabulate/table{table}.log",
     benchmark:
-        "results/{study}/benchmarks/tabulate/table{table}.jsonl"
+        "<benchmarks>/tabulate/table{table}.jsonl"
     conda:
         "../../environment.yml"
     threads: 1
@@ -26,7 +26,7 @@ rule tabulate:
         spec=spec_of("tables"),
         code=code_of("tables"),
     shell:
-        "python -m esp_core tables --spec {params.spec:q} --results results/{wildcards.study}"
+        "python -m esp_core tables --spec {params.spec:q} --rows {input.rows:q}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
@@ -35,16 +35,16 @@ rule draw_grid:
         condensed=pictured,
     output:
         png=report(
-            "results/{study}/figures/{figure}.png",
+            "<results>/{study}/figures/{figure}.png",
             caption="../report/grid.rst",
             category="Synthetic images",
             labels={"figure": "{figure}"},
         ),
-        pdf="results/{study}/figures/{figure}.pdf",
+        pdf="<results>/{study}/figures/{figure}.pdf",
     log:
-        "results/{study}/logs/draw_grid/{figure}.log",
+        "<logs>/draw_grid/{figure}.log",
     benchmark:
-        "results/{study}/benchmarks/draw_grid/{figure}.jsonl"
+        "<benchmarks>/draw_grid/{figure}.jsonl"
     wildcard_constraints:
         figure="|".join(
             re.escape(name) for name, one in STUDY.figures.items() if one.is_grid

@@ -1,15 +1,15 @@
 rule write_settings:
     output:
-        yaml="results/{study}/tables/settings.yaml",
+        yaml="<results>/{study}/tables/settings.yaml",
         html=report(
-            "results/{study}/tables/settings.html",
+            "<results>/{study}/tables/settings.html",
             caption="../report/settings.rst",
             category="Configuration",
         ),
     log:
-        "results/{study}/logs/write_settings/settings.log",
+        "<logs>/write_settings/settings.log",
     benchmark:
-        "results/{study}/benchmarks/write_settings/settings.jsonl"
+        "<benchmarks>/write_settings/settings.jsonl"
     conda:
         "../../environment.yml"
     threads: 1

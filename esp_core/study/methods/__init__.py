@@ -1,8 +1,4 @@
-"""The methods by name: recipes, evaluation protocols, and how a study's own settings lie over them.
-
-Light: the Snakefile loads it. A recipe names kinds of parametrisation, teacher and objectives; their modules are looked up
-by name when a job runs, so a method is added by a recipe, and a kind by one file in its package.
-"""
+"""The methods by name: recipes, evaluation protocols, and how a study's own settings lie over them. Light: the Snakefile loads it."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -12,6 +8,7 @@ from typing import Any
 import yaml
 
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds, schema
 
 SECTIONS = ("parametrisation", "teacher", "optimiser")
 FULL = "full"  # the whole training set: a name without a recipe
@@ -34,7 +31,7 @@ def _file(name: str) -> dict[str, Any]:
 
 def names() -> tuple[str, ...]:
     """The methods that have a recipe here."""
-    return tuple(_file("recipes.yaml")["recipes"])
+    return tuple(_file("recipes.yaml"))
 
 
 def recipe(name: str, dataset: str = "", ipc: int = 0, *, custom: Settings | None = None, flip: bool = True) -> dict[str, Any]:
@@ -46,13 +43,11 @@ def recipe(name: str, dataset: str = "", ipc: int = 0, *, custom: Settings | Non
     merged: dict[str, Any] = {}
     for layer in _layers(name, custom or {}, f"{dataset}/{ipc}", ()):
         merged = merge(merged, {k: v for k, v in layer.items() if k not in ("base", "title", "cells")})
-    defaults = _file("recipes.yaml")["defaults"]
-    complete = {**defaults["recipe"], **merged}
+    complete = schema.filled(merged, "recipe")
     for section in SECTIONS:
-        settings = complete.get(section) or {}
-        complete[section] = {**defaults[section].get(settings.get("kind"), {}), **settings}
+        complete[section] = {**kinds.defaults(section, complete[section].get("kind")), **complete[section]}
     wanted = {kind: settings for kind, settings in complete["objectives"].items() if settings is not None}
-    complete["objectives"] = {kind: {**defaults["objectives"].get(kind, {}), **settings} for kind, settings in wanted.items()}
+    complete["objectives"] = {kind: {**kinds.defaults("objectives", kind), **settings} for kind, settings in wanted.items()}
     return complete | {"augment": strategy(complete["augment"], flip)}
 
 
@@ -60,7 +55,7 @@ def _layers(name: str, custom: Settings, cell: str, above: tuple[str, ...]) -> I
     """All that the recipe `name` is made of, the lowest layer first."""
     if name in above:
         raise UserError(f"methods.{name}.base: goes in a circle, {' > '.join((*above, name))}; end it at a named recipe")
-    recipes = _file("recipes.yaml")["recipes"]
+    recipes = _file("recipes.yaml")
     own = custom.get(name) or {}
     extends = own.get("base", name)  # a study's method may take another base than the recipe of its name
     named = recipes.get(name, {}) if extends == name else {}

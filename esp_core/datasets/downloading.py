@@ -1,0 +1,112 @@
+"""Get a dataset's official files from its server, another one or a folder, verify them, and list them in files.json."""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from esp_core.datasets import official
+from esp_core.datasets.catalogue import ENTRIES, Entry, is_official
+from esp_core.datasets.fetching import NotServedError, fetch
+from esp_core.datasets.official import sha256, verify
+from esp_core.datasets.unpacking import unpack
+from esp_core.runtime.errors import UserError, naming
+
+
+def download(spec: dict[str, Any], out: Path) -> None:
+    """Get, verify and list in `out` the files of the kind that `spec` names. Raises UserError; then `out` is not written."""
+    kind = spec["kind"]
+    if not is_official(kind):
+        kinds = ", ".join(kind for kind in ENTRIES if is_official(kind))
+        raise UserError(f"dataset {spec['dataset']}: kind {kind} is not downloaded; only {kinds} are")
+    entry = ENTRIES[kind]
+    source = spec["mirror"] or os.environ.get("ESP_MIRROR") or entry.url
+    local = _local(source)
+    folder, verified = _from_folder(local, kind, entry, out.parent) if local else _from_server(source, entry, out.parent)
+    if verified == "nothing":
+        print(f"{spec['dataset']}: {folder} is used as it is, no checksums of its files are on record", file=sys.stderr)
+    files = [asdict(member) for member in entry.members]
+    with naming(out):
+        official.write(out, {"dataset": spec["dataset"], "kind": kind, "from": source, "verified": verified, "files": files}, folder)
+
+
+def _local(source: str) -> Path | None:
+    """The folder that `source` names, or None for a server."""
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        return None
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
+
+
+def _from_folder(mirror: Path, kind: str, entry: Entry, out: Path) -> tuple[Path, str]:
+    """The folder of official files that a local mirror holds, or to which its archive was unpacked, and what was verified."""
+    first = PurePosixPath(entry.folder, entry.members[0].name if entry.members else "wnids.txt")
+    for place in (mirror, mirror / kind):
+        if (place / first).is_file():
+            _verify_members(place / entry.folder, entry)
+            return place / entry.folder, "members" if entry.members else "nothing"
+    for place in (mirror, mirror / kind):
+        if entry.archive and (place / entry.archive.name).is_file():
+            return _unpacked(place / entry.archive.name, entry, out, repacked=True)
+    wanted = f"{entry.archive.name} nor {first}" if entry.archive else first
+    raise UserError(f"mirror {mirror}: holds no {wanted}, itself or in {kind}/; put one there or name another mirror")
+
+
+def _from_server(source: str, entry: Entry, out: Path) -> tuple[Path, str]:
+    """The same for a server: the archive is fetched, or the members where there is none."""
+    if entry.archive is None:
+        return _fetch_members(source, entry, out)
+    path = out / entry.archive.name
+    try:
+        if not (path.is_file() and sha256(path) == entry.archive.sha256):
+            fetch(f"{source.rstrip('/')}/{path.name}", path)
+    except NotServedError:
+        if source == entry.url or not entry.members:
+            raise
+        return _fetch_members(source, entry, out)
+    try:
+        return _unpacked(path, entry, out, repacked=source != entry.url)
+    except UserError:
+        if sha256(path) != entry.archive.sha256:
+            path.unlink()
+        raise
+
+
+def _fetch_members(source: str, entry: Entry, out: Path) -> tuple[Path, str]:
+    folder = out / entry.folder
+    for member in entry.members:
+        path = folder / member.name
+        if path.is_file() and sha256(path) == member.sha256:
+            continue
+        fetch("/".join(filter(None, [source.rstrip("/"), entry.folder, member.name])), path)
+        try:
+            verify(path, member, "run the same command again, or give another mirror")
+        except UserError:
+            path.unlink()
+            raise
+    return folder, "members"
+
+
+def _unpacked(path: Path, entry: Entry, out: Path, repacked: bool) -> tuple[Path, str]:
+    """Unpack beneath `out`. A `repacked` archive may differ from the official one where its members can be verified."""
+    if entry.archive and not (repacked and entry.members):
+        verify(path, entry.archive, _remedy(entry))
+    names = {f"{entry.folder}/{member.name}" for member in entry.members}
+
+    def wanted(name: str) -> bool:
+        return name in names if names else name.startswith(f"{entry.folder}/") and not name.startswith(f"{entry.folder}/test/")
+
+    unpack(path, out / entry.folder, wanted, lambda folder: _verify_members(folder, entry, f"{path}: "), _remedy(entry))
+    return out / entry.folder, "members" if entry.members else "archive"
+
+
+def _verify_members(folder: Path, entry: Entry, archive: str = "") -> None:
+    for member in entry.members:
+        verify(folder / member.name, member, _remedy(entry), archive and f"{archive}{member.name}")
+
+
+def _remedy(entry: Entry) -> str:
+    return f"get {entry.archive.name if entry.archive else 'the file'} again from {entry.homepage}"

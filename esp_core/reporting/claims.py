@@ -1,0 +1,201 @@
+"""The paper's claims (claims.yaml), the questions that each becomes in a study, and the tests that compare what is measured.
+
+A test takes a question and the evidence, and returns comparisons, none where something that it needs was not measured.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from esp_core.reporting.verdicts import Comparison, Region, Sample, difference
+from esp_core.runtime.errors import UserError
+from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
+
+Key = tuple[str, str, int, str]  # method, dataset, IPC, network
+Look = Callable[[Key], Sample | None]
+PAPERS_NETWORK = "convnet3"  # of the paper's cells, where a claim names none
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An entry of claims.yaml, which explains its fields."""
+
+    id: str
+    claim: str
+    source: str
+    test: dict[str, Any]
+    decide: dict[str, Any]
+    datasets: str = "paper"
+    cells: dict[str, list[int]] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
+    tables: tuple[int, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """What one question is about: a cell, a dataset or the study."""
+        return TESTS[self.test["kind"]][1]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim asked once. `ipcs` are those it is about: one for a cell, all of a dataset, none for the study as a whole."""
+
+    claim: Claim
+    dataset: str = ""
+    ipcs: tuple[int, ...] = ()
+    network: str = ""
+
+    def key(self, side: str | Mapping[str, str], ipc: int | None = None) -> Key:
+        """The run that one side of the test names: a method, or a mapping of method and network."""
+        names = {"method": side} if isinstance(side, str) else side
+        return (names["method"], self.dataset, self.ipcs[0] if ipc is None else ipc, names.get("network", self.network))
+
+    def compare(self, evidence: "Evidence") -> list[Comparison]:
+        """The comparisons of its test."""
+        return TESTS[self.claim.test["kind"]][0](self, evidence, **{key: value for key, value in self.claim.test.items() if key != "kind"})
+
+    @property
+    def allowed(self) -> Region:
+        """The values that bear the claim out."""
+        ((how, given),) = self.claim.decide.items()
+        value = float(given[self.dataset] if isinstance(given, Mapping) else given)
+        regions = {"above": (value, math.inf), "below": (-math.inf, value), "about": (value / 2, value * 1.5), "within": (-value, value)}
+        return regions[how]
+
+    @property
+    def case(self) -> str:
+        """Where it is asked, in words; empty for the study as a whole."""
+        ipcs = f"IPC {' to '.join(map(str, dict.fromkeys((self.ipcs[0], self.ipcs[-1]))))}" if self.ipcs else ""
+        network = "" if self.network == PAPERS_NETWORK else NETWORK_TITLES.get(self.network, self.network)
+        return ", ".join(filter(None, (DATASET_TITLES.get(self.dataset, self.dataset), ipcs, network)))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is measured. `of` and `against` find a run for the two sides of a comparison: a quoted number may stand for the second only.
+
+    `memory` has the columns method, ipc, steps, bytes and device (Figure 7), `batches` dataset, ipc, synthetic_batch, mean, std and n (8).
+    """
+
+    of: Look
+    against: Look
+    memory: pd.DataFrame
+    batches: pd.DataFrame
+
+
+def read(path: Path) -> list[Claim]:
+    """The claims of the YAML file at `path`. Raises UserError where it is another's, or an entry has a key too many or too few."""
+    try:
+        claims = [
+            Claim(**{**entry, "claim": " ".join(entry["claim"].split())}) for entry in yaml.safe_load(path.read_text("utf-8"))["claims"]
+        ]
+        return [claim for claim in claims if claim.about]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: the list of claims cannot be read ({' '.join(str(error).split())}); restore the file") from None
+
+
+def questions(claims: Iterable[Claim], spec: Mapping[str, Any]) -> Iterator[Question]:
+    """Every claim where a study can answer it.
+
+    `spec` names the study's `cells` and `networks`, and in `own` each dataset's network of distillation. A claim about the paper's cells
+    is asked of those whose dataset the study has, measured or not; one of `datasets: any` also of the study's own datasets.
+    """
+    have: dict[str, list[int]] = {}
+    for dataset, ipc in spec["cells"]:
+        have.setdefault(dataset, []).append(ipc)
+    for claim in claims:
+        if claim.about == "study":
+            yield Question(claim)
+        for dataset, ipcs in have.items() if claim.about != "study" else ():
+            if dataset in claim.cells:
+                yield from _asked(claim, dataset, claim.cells[dataset], claim.networks or (PAPERS_NETWORK,))
+            elif claim.datasets == "any" and dataset not in DATASET_TITLES:
+                yield from _asked(claim, dataset, sorted(ipcs), _own_networks(claim, spec["networks"], spec["own"][dataset]))
+
+
+def _asked(claim: Claim, dataset: str, ipcs: Iterable[int], networks: Iterable[str]) -> Iterator[Question]:
+    every = tuple(ipcs)
+    groups = [every] if claim.about == "dataset" else [(ipc,) for ipc in every]
+    if claim.test["kind"] != "monotone" or len(every) > 1:
+        yield from (Question(claim, dataset, group, network) for network, group in product(networks, groups))
+
+
+def _own_networks(claim: Claim, known: list[str], own: str) -> list[str]:
+    """The networks of a study's own dataset that the claim is asked on: those it names, or the one of distillation."""
+    named = {side["network"] for side in claim.test.values() if isinstance(side, dict)}
+    if not named <= set(known):
+        return []
+    return [name for name in claim.networks if name in known and name != own] if claim.networks else [own]
+
+
+# The tests; claims.yaml says in words what each estimates.
+
+
+def _difference(asked: Question, seen: Evidence, of: Any, against: Any, relative: bool = False) -> list[Comparison]:
+    keys = asked.key(of), asked.key(against)
+    one, other = seen.of(keys[0]), seen.against(keys[1])
+    name = " - ".join(key[3] if keys[0][0] == keys[1][0] else key[0] for key in keys)
+    return [difference(name, one, other, relative)] if one and other else []
+
+
+def _ordering(asked: Question, seen: Evidence, of: str, among: list[str], all: bool = False) -> list[Comparison]:
+    one = seen.of(asked.key(of))
+    others = {method: seen.against(asked.key(method)) for method in among}
+    if one is None or (all and None in others.values()):
+        return []
+    return [difference(f"{of} - {method}", one, other) for method, other in others.items() if other]
+
+
+def _monotone(asked: Question, seen: Evidence, of: str) -> list[Comparison]:
+    samples = [(ipc, sample) for ipc in asked.ipcs if (sample := seen.of(asked.key(of, ipc)))]
+    if len(samples) < len(asked.ipcs):
+        return []
+    return [difference(f"IPC {more} - IPC {fewer}", larger, smaller) for (fewer, smaller), (more, larger) in pairwise(samples)]
+
+
+def _batch(asked: Question, seen: Evidence, of: str, against: str) -> list[Comparison]:
+    places = {"smallest": 0, "largest": -1, "second_largest": -2}
+    found = []
+    for ipc, part in seen.batches[seen.batches.dataset == asked.dataset].groupby("ipc"):
+        rows = part.sort_values("synthetic_batch").to_dict("records")
+        if len(rows) > 1:
+            one, other = rows[places[of]], rows[places[against]]
+            larger, smaller = (Sample(row["mean"], row["std"], int(row["n"])) for row in (one, other))
+            found.append(difference(f"IPC {ipc}, {one['synthetic_batch']} - {other['synthetic_batch']}", larger, smaller))
+    return found
+
+
+def _flatness(asked: Question, seen: Evidence, of: str, over: str) -> list[Comparison]:
+    curves = _curves(seen.memory, of, over)
+    return [Comparison(f"{of} on {place}", float(curve.max() / curve.min())) for place, curve in curves.items()]
+
+
+def _growth(asked: Question, seen: Evidence, of: str, against: str, over: str) -> list[Comparison]:
+    ours, theirs = _curves(seen.memory, of, over), _curves(seen.memory, against, over)
+    shared = {place: pd.concat([ours[place], theirs[place]], axis=1, join="inner").sort_index() for place in theirs if place in ours}
+    grown = {place: both.iloc[-1] / both.iloc[0] for place, both in shared.items() if len(both) > 1}
+    return [Comparison(f"{of} / {against} on {place}", float(growth.iloc[0] / growth.iloc[1])) for place, growth in grown.items()]
+
+
+def _curves(memory: pd.DataFrame, method: str, over: str) -> dict[str, "pd.Series[float]"]:
+    """Bytes along `over`, a curve for each device and value of the other column; only those of two points or more."""
+    other = "ipc" if over == "steps" else "steps"
+    rows = memory[memory.method == method].drop_duplicates(["device", other, over], keep="last")
+    groups = {f"{device}, {other} {at:g}": part.set_index(over).bytes for (device, at), part in rows.groupby(["device", other], sort=False)}
+    return {place: curve for place, curve in groups.items() if len(curve) > 1}
+
+
+TESTS: dict[str, tuple[Callable[..., list[Comparison]], str]] = {
+    "difference": (_difference, "cell"),
+    "ordering": (_ordering, "cell"),
+    "monotone": (_monotone, "dataset"),
+    "batch": (_batch, "dataset"),
+    "flatness": (_flatness, "study"),
+    "growth": (_growth, "study"),
+}
