@@ -14,16 +14,17 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import subspace_angles
 from torch import Tensor
 
 from benchmarks.experts import cifar10, folder, recipe_of
 from benchmarks.reading import SEGMENT
 from esp_core import networks
-from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime import devices, seeds
 from esp_core.training import engine
-from esp_core.trajectories import codec, store, subspace
-from esp_core.trajectories.trainer import Trainer, prepared
+from esp_core.trajectories import store, subspace
+from esp_core.trajectories.reader import decode
+from esp_core.trajectories.trainer import Trainer
 
 SEGMENTS = 200
 
@@ -37,45 +38,43 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--precision", choices=engine.PRECISIONS, default="auto")
     arguments = parser.parse_args()
-    exact, layout = trained(arguments)
+    exact = trained(arguments)
     words = "real CIFAR-10 images" if folder() else "NOISE, not images: set ESP_REAL_DATA"
     print(f"# torch {torch.__version__}, {devices.describe(devices.pick())['device']}; {words}; ConvNet-3 of width {arguments.width},")
     print(f"# {arguments.epochs} epochs of {arguments.images // 256} steps, lr {arguments.lr}; {SEGMENTS} random segments, T = {SEGMENT}\n")
     print("| encoding | largest principal angle, degrees | median |\n| --- | --- | --- |")
-    ours, halves = zip(*angles(exact, layout), strict=True)
-    for name, column in (("ours, 16-bit differences", ours), ("float16 weights", halves)):
+    ours, halves = zip(*angles(exact), strict=True)
+    for name, column in (("ours, float16 steps", ours), ("float16 weights", halves)):
         print(f"| {name} | {max(column):.4f} | {statistics.median(column):.4f} |")
 
 
-def trained(arguments: argparse.Namespace) -> tuple[NDArray[np.float32], store.Layout]:
-    """The float32 snapshots (epochs + 1, P) of one expert, and their layout."""
+def trained(arguments: argparse.Namespace) -> NDArray[np.float32]:
+    """The float32 snapshots (epochs + 1, P) of one expert."""
     devices.reuse_memory()
     data, recipe = cifar10(arguments.images), recipe_of(arguments)
     network = networks.build("convnet3", 3, 32, 10, width=arguments.width, seed=0)
-    images = prepared(data, recipe)
-    plan = engine.plan(network, images.sample(), images.work(recipe), recipe.precision)
-    trainer = Trainer(network, recipe, images, plan)
-    snapshots = [trainer.state()[0]]
+    trainer = Trainer(network, recipe, data)
+    snapshots = [trainer.state()["weights"]]
     for epoch in range(recipe.epochs):
         for _ in trainer.steps(seeds.generator("benchmark", epoch)):
             pass
-        snapshots.append(trainer.state()[0])
-    return np.stack(snapshots), [(name, list(shape)) for name, shape in FlatNetwork(network).layout]
+        snapshots.append(trainer.state()["weights"])
+    return np.stack(snapshots)
 
 
-def angles(exact: NDArray[np.float32], layout: store.Layout) -> Iterator[tuple[float, float]]:
+def angles(exact: NDArray[np.float32]) -> Iterator[tuple[float, float]]:
     """For every random segment: the largest angle in degrees, as stored and as float16 weights."""
-    expert = store.compact(exact, layout, 50.0, [1.0] * (len(exact) - 1), 1.0)
+    steps, scale = store.encode(exact)
     for start in np.random.default_rng(0).integers(len(exact) - SEGMENT, size=SEGMENTS):
-        columns = torch.from_numpy(expert.columns[codec.needed(int(start), SEGMENT)])
         segment = torch.from_numpy(exact[start : start + SEGMENT + 1])
-        stored = codec.decode(columns, SEGMENT + 1, expert.scale, store.groups(layout))
+        stored = decode(torch.from_numpy(steps[: start + SEGMENT + 1]), int(start), scale)
         yield between(segment, stored), between(segment, segment.half().float())
 
 
 def between(one: Tensor, other: Tensor) -> float:
     """Largest principal angle, in degrees, between the spans of two segments (T + 1, P)."""
-    return float(subspace.principal_angles(subspace.basis(one), subspace.basis(other)).max().rad2deg())
+    bases = (subspace.basis(segment).double().numpy() for segment in (one, other))
+    return float(np.degrees(subspace_angles(*bases).max()))
 
 
 if __name__ == "__main__":

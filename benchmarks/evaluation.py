@@ -22,7 +22,7 @@ from esp_core import networks
 from esp_core.datasets import Dataset, Split
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
-from esp_core.training import engine, loop
+from esp_core.training import engine, epoch, loop
 
 NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 TESTED = 10_000  # images of CIFAR-10's test set
@@ -100,12 +100,12 @@ def row(arguments: argparse.Namespace, name: str, device: torch.device) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def made(arguments: argparse.Namespace, name: str, images: loop.Images, way: str) -> Way:
+def made(arguments: argparse.Namespace, name: str, images: epoch.Images, way: str) -> Way:
     """A network and its engine, compiled where the plan for a whole job says so."""
     own: dict[str, Any] = NARROW.get(name, {}) if arguments.narrow else {}
     network = networks.build(name, 3, arguments.size, 10, seed=0, **own).to(images.labels.device)
     whole = loop.protocol(methods.protocol("dsa", {"epochs": arguments.job}))
-    trained = {size: arguments.seeds * n for size, n in loop.sizes(len(images), whole).items()}
+    trained = {size: arguments.seeds * n for size, n in epoch.sizes(len(images), whole.batch, whole.epochs).items()}
     work = engine.Work(trained, arguments.seeds * TESTED)
     plan = engine.plan(network, images.sample(), work, "auto") if way == "auto" else engine.Plan()
     start = time.perf_counter()
@@ -113,16 +113,16 @@ def made(arguments: argparse.Namespace, name: str, images: loop.Images, way: str
     return Way(network, ready, time.perf_counter() - start if plan.compiled or plan.tests else 0.0)
 
 
-def noise(ipc: int, classes: int, size: int, device: torch.device) -> loop.Images:
+def noise(ipc: int, classes: int, size: int, device: torch.device) -> epoch.Images:
     """A condensed set of noise, `ipc` images a class."""
     labels = torch.arange(classes).repeat_interleave(ipc).to(device)
     split = Split(torch.rand((len(labels), 3, size, size), generator=seeds.generator("noise", ipc)).to(device), labels)
     middle = torch.full((3,), 0.5, device=device)
     data = Dataset("noise", split, split, tuple(map(str, range(classes))), middle, middle / 2, "benchmark")
-    return loop.Images(split.images, split.labels, data)
+    return epoch.Images(split.images, split.labels, data)
 
 
-def timed(way: Way, images: loop.Images, settings: loop.Protocol, generator: torch.Generator, device: torch.device) -> float:
+def timed(way: Way, images: epoch.Images, settings: loop.Protocol, generator: torch.Generator, device: torch.device) -> float:
     """CPU-seconds of a training, on a GPU its seconds."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     devices.synchronise(device)

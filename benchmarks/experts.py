@@ -31,7 +31,7 @@ from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
 from esp_core.runtime import devices, seeds
 from esp_core.training import engine
-from esp_core.trajectories.trainer import Recipe, Trainer, prepared
+from esp_core.trajectories.trainer import Recipe, Trainer
 
 EXPERT_IMAGES, EXPERT_EPOCHS, EXPERT_OPERATIONS = 50_000, 50, 0.76e15  # one of the paper's CIFAR-10 experts
 RECORD = 3073  # bytes of an image in CIFAR-10's binary files: a label, then 3 x 32 x 32
@@ -102,11 +102,10 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     devices.reuse_memory()
     engine.make_deterministic(device)
     network.to(device)
-    images = prepared(data, recipe)
-    work = engine.Work({recipe.batch: len(images.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
-    chosen = engine.plan(network, images.sample(), work, recipe.precision)
+    work = engine.Work({recipe.batch: len(data.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
+    chosen = engine.plan(network, data.normalise(data.train.images[:1]), work, recipe.precision)
     start = time.perf_counter()
-    trainer = Trainer(network, recipe, images, chosen)  # compiles
+    trainer = Trainer(network, recipe, data, chosen)  # compiles
     once = time.perf_counter() - start
     trajectory, losses, clock = [trainer.state()], [], Clock()
     for epoch in range(recipe.epochs):

@@ -23,7 +23,7 @@ from esp_core import networks
 from esp_core.datasets import Dataset, Split
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
-from esp_core.training import engine, loop
+from esp_core.training import engine, epoch, loop
 
 WAYS = {"float32 eager": ("float32", "never"), "bfloat16": ("bfloat16", "auto")}
 TRAIN = 50_000
@@ -50,7 +50,7 @@ def main() -> None:
     )
     print(f"{arguments.ipc} a class; {arguments.network} of width {arguments.width}, {arguments.epochs} epochs\n")
     print(f"| seed | {' | '.join(f'{way}, %' for way in WAYS)} | difference |\n| --- | --- | --- | --- |")
-    test = loop.Images(data.test.images, data.test.labels, data)
+    test = epoch.Images(data.test.images, data.test.labels, data)
     runs = {way: Runs(arguments, data, *wish) for way, wish in WAYS.items()}
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for seed in range(arguments.seeds):
@@ -77,19 +77,20 @@ class Runs:
     def __init__(self, arguments: argparse.Namespace, data: Dataset, precision: str, compile_: str):
         self.arguments, self.data, self.seconds = arguments, data, 0.0
         self.protocol = loop.protocol(methods.protocol("dsa", {"epochs": arguments.epochs}))
-        trained = {size: arguments.seeds * n for size, n in loop.sizes(10 * arguments.ipc, self.protocol).items()}
+        once = epoch.sizes(10 * arguments.ipc, self.protocol.batch, self.protocol.epochs)
+        trained = {size: arguments.seeds * n for size, n in once.items()}
         network, sample = self._network(0), self._images(0).sample()
         plan = engine.plan(network, sample, engine.Work(trained, arguments.seeds * len(data.test)), precision, compile_)
         self.engine = engine.Engine(network, plan, sample)
 
-    def accuracy(self, seed: int, test: loop.Images) -> float:
+    def accuracy(self, seed: int, test: epoch.Images) -> float:
         """Percent of the test images after a training from `seed`."""
         start = time.process_time()
         self.engine.load(self._network(seed))
         generator = seeds.generator("precision", seed, "training")
         torch.manual_seed(seed)
         loop.train(self.engine.network, self._images(seed), self.protocol, generator, self.engine)
-        found = loop.accuracy(self.engine.network, test, forward=self.engine)
+        found = epoch.accuracy(self.engine.network, test, forward=self.engine)
         self.seconds += time.process_time() - start
         return found
 
@@ -97,11 +98,11 @@ class Runs:
         """How it was trained."""
         return ", ".join(f"{key} {value}" for key, value in self.engine.plan.record().items())
 
-    def _images(self, seed: int) -> loop.Images:
+    def _images(self, seed: int) -> epoch.Images:
         generator, labels = seeds.generator("precision", seed, "images"), self.data.train.labels
         members = [(labels == label).nonzero().squeeze(1) for label in range(10)]
         chosen = torch.cat([m[torch.randperm(len(m), generator=generator)[: self.arguments.ipc]] for m in members])
-        return loop.Images(self.data.train.images[chosen], labels[chosen], self.data)
+        return epoch.Images(self.data.train.images[chosen], labels[chosen], self.data)
 
     def _network(self, seed: int) -> torch.nn.Module:
         own: dict[str, Any] = {"width": self.arguments.width} if self.arguments.network in ("convnet3", "resnet10") else {}

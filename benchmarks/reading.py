@@ -4,7 +4,7 @@
 
 "plain" is what MTT's recipe leaves: lists of tensors by torch.save, ten experts a file, read as a whole for one segment. Snapshots are
 random walks of ConvNet-3's shape: what they hold changes neither bytes nor time. Reads are warm, from the system's page cache, and those
-of ours take a random expert and a random start.
+of ours take a random expert and a random start. With opening, the digest of all that is stored of the expert is checked as well.
 """
 
 import argparse
@@ -24,8 +24,7 @@ from torch import Tensor
 from esp_core import networks
 from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime import devices
-from esp_core.trajectories import codec, store
-from esp_core.trajectories.shard import Shard
+from esp_core.trajectories import Trajectories, manifest, store
 
 EPOCHS = 50
 SNAPSHOTS, SEGMENT, SHORT = EPOCHS + 1, 5, 25
@@ -54,23 +53,23 @@ def main() -> None:
 def rows(folder: Path, layout: store.Layout, experts: int, reads: int) -> list[str]:
     """A line a store."""
     random = np.random.default_rng(0)
-    header, groups = {"layout": layout, "spec": {"first": 0}}, store.groups(layout)
     walks = [walk(random, layout) for _ in range(experts)]
     plain, one, whole, short = (folder / file for file in ("plain.pt", "one.pt", "whole.h5", "short.h5"))
     lists = [[[part.clone() for part in torch.from_numpy(row).split(sizes_of(layout))] for row in snapshots] for snapshots in walks]
     torch.save(lists, plain)
     torch.save(lists[0], one)
-    store.write(whole, header, (compacted(snapshots, layout) for snapshots in walks), experts, SNAPSHOTS, EPOCHS)
-    store.write(short, header, (compacted(snapshots[:SHORT], layout) for snapshots in walks), experts, SHORT, EPOCHS)
+    stored(whole, layout, walks)
+    stored(short, layout, [snapshots[:SHORT] for snapshots in walks])
     base = plain.stat().st_size / experts
     lines = []
     for title, path, count in ((f"plain: torch.save, {experts} a file", plain, experts), ("plain: torch.save, 1 a file", one, 1)):
         spent = timed(lambda p=path: torch.load(p), max(reads // 20, 1))  # type: ignore[misc]
         lines.append(line(title, path.stat().st_size / count, base, f"{spent}, the whole file, n = {max(reads // 20, 1)}", ""))
     for path, snapshots in ((whole, SNAPSHOTS), (short, SHORT)):
-        kept = Shard(path)
-        opening = timed(lambda p=path, s=snapshots: segment(Shard(p), s, groups, random), reads)  # type: ignore[misc]
-        again = timed(lambda k=kept, s=snapshots: segment(k, s, groups, random), reads)  # type: ignore[misc]
+        listed = path.with_suffix(".json")
+        kept = Trajectories(listed)
+        opening = timed(lambda p=listed: segment(Trajectories(p), random), reads)  # type: ignore[misc]
+        again = timed(lambda k=kept: segment(k, random), reads)  # type: ignore[misc]
         lines.append(line(f"ours, {snapshots} snapshots", path.stat().st_size / experts, base, opening, again))
     return lines
 
@@ -80,11 +79,17 @@ def line(title: str, size: float, base: float, first: str, again: str) -> str:
     return f"| {title} | {size:,.0f} | {size / base:.3f} | {first} | {again} |"
 
 
-def segment(shard: Shard, snapshots: int, groups: NDArray[np.int64], random: np.random.Generator) -> Tensor:
+def stored(path: Path, layout: store.Layout, walks: list[NDArray[np.float32]]) -> None:
+    """A shard of these experts, and its manifest beside it."""
+    facts = {"spec": {"first": 0}, "code": "", "data": "", "layout": layout, "engine": {}}
+    experts = (store.Expert(*store.encode(snapshots), 50.0, [1.0] * EPOCHS, 1.0) for snapshots in walks)
+    store.write(path, facts, experts, len(walks), len(walks[0]), EPOCHS)
+    manifest.build(path.with_suffix(".json"), {"total": len(walks)}, [path])
+
+
+def segment(experts: Trajectories, random: np.random.Generator) -> Tensor:
     """A random segment of a random expert."""
-    row, start = int(random.integers(len(shard))), int(random.integers(snapshots - SEGMENT))
-    columns = shard.read(row, codec.needed(start, SEGMENT))
-    return codec.decode(columns, SEGMENT + 1, shard.scales[row], groups)
+    return experts.segment(int(random.integers(len(experts))), int(random.integers(experts.snapshots - SEGMENT)), SEGMENT)
 
 
 def timed(call: Callable[[], Any], count: int) -> str:
@@ -102,11 +107,6 @@ def walk(random: np.random.Generator, layout: store.Layout) -> NDArray[np.float3
     """Snapshots (51, P) of a random walk."""
     steps = random.normal(scale=1e-3, size=(SNAPSHOTS, sum(sizes_of(layout)))).astype(np.float32)
     return np.cumsum(steps, axis=0, dtype=np.float32)
-
-
-def compacted(snapshots: NDArray[np.float32], layout: store.Layout) -> store.Expert:
-    """An expert to be stored."""
-    return store.compact(snapshots, layout, 50.0, [1.0] * EPOCHS, 1.0)
 
 
 def sizes_of(layout: store.Layout) -> list[int]:

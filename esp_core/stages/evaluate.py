@@ -64,7 +64,8 @@ class _Evaluation:
         from esp_core.distillation.condensed import check_data, load_condensed
         from esp_core.networks import trying
         from esp_core.runtime import devices
-        from esp_core.training.loop import Images, protocol
+        from esp_core.training.epoch import Images
+        from esp_core.training.loop import protocol
 
         self.spec, self.device = spec, devices.pick(device)
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
@@ -106,10 +107,12 @@ class _Evaluation:
 
         A spec without the keys `precision` and `compile` is of a time when all was float32 and eager.
         """
-        from esp_core.training import engine, loop
+        from esp_core.training import engine
+        from esp_core.training.epoch import sizes
 
         precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
-        trained = {size: n * self.spec["seeds"] for size, n in loop.sizes(len(self.train), self.protocol).items()}
+        once = sizes(len(self.train), self.protocol.batch, self.protocol.epochs)
+        trained = {size: n * self.spec["seeds"] for size, n in once.items()}
         work = engine.Work(trained, self.spec["seeds"] * len(self.test))
         return engine.plan(self.network, self.train.sample(), work, precision, wish, section="evaluation")
 
@@ -127,14 +130,14 @@ class _Evaluation:
         import torch
 
         from esp_core.runtime import devices, seeds
-        from esp_core.training import loop
+        from esp_core.training import epoch, loop
 
         engine, name = self.engine, (self.spec["study_seed"], "evaluate", seed)
         engine.load(self._network(seed))
         torch.manual_seed(seeds.derive(*name, "dropout"))  # dropout and stochastic depth draw from torch's own generator
         start = time.monotonic()
         losses = loop.train(engine.network, self.train, self.protocol, seeds.generator(*name, "training"), engine)
-        accuracy = loop.accuracy(engine.network, self.test, forward=engine)
+        accuracy = epoch.accuracy(engine.network, self.test, forward=engine)
         devices.synchronise(self.device)
         return {
             **self.shared,

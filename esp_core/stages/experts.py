@@ -30,7 +30,7 @@ def manifest(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """Check every digest of a manifest's shards, or of one shard."""
+    """Check every byte of a manifest's shards, or of one shard."""
     problems = importlib.import_module("esp_core.trajectories.verification").verify(arguments.path)
     if problems:
         raise UserError("\n".join(problems))
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m esp_core experts", description=__doc__)
     commands = top.add_subparsers(required=True)
-    one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part file")
+    one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part folder")
     one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
     one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
     one.add_argument("--out", type=Path, required=True, help="the shard to write")
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--shards", type=Path, nargs="+", required=True)
     two.add_argument("--out", type=Path, required=True, help="manifest.json, beside the shards")
     two.set_defaults(run=manifest)
-    three = commands.add_parser("verify", help="check every digest, and that neighbouring snapshots differ")
+    three = commands.add_parser("verify", help="check every byte of what is stored")
     three.add_argument("path", type=Path, help="a manifest.json or a shard")
     three.set_defaults(run=verify)
     return top

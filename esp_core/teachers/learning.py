@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from esp_core.networks.flat import FlatNetwork
-from esp_core.training.loop import batches, mixed_loss
+from esp_core.training.epoch import batches
+from esp_core.training.loop import mixed_loss
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (b,) on the CPU -> normalised images (b, C, H, W), labels (b,)

@@ -11,7 +11,7 @@ from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
 from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
-from esp_core.training.loop import Images
+from esp_core.training.epoch import Images
 
 
 class TrainedOnReal(Teacher):

@@ -5,14 +5,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
-from esp_core.trajectories.seal import REBUILD
-from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.store import groups
+from esp_core.study.provenance import canonical, digest
+from esp_core.trajectories import store
+from esp_core.trajectories.reader import FORMAT, REBUILD, difference, head_of
 
-FORMAT = "esp-manifest-1"
-PLACE = ("first", "count")  # the keys of a shard's spec that say which experts it holds
+FACTS = ("spec", "code", "data", "layout", "engine")
+LISTED = ("digest", "scale", "accuracy", "seconds")
+
+
+class Shard:
+    """What a whole shard says about itself (`facts`) and about each of its experts (`experts`), and where its steps lie."""
+
+    def __init__(self, path: Path):
+        """Raises UserError for a missing, changed or foreign file. Every byte of it is looked at."""
+        self.path, self.sha256 = path, whole(path)
+        try:
+            with h5py.File(path, "r") as file:
+                self.facts = {name: json.loads(file.attrs[name]) for name in FACTS}
+                columns = [file[name].asstr()[:] if name == "digest" else file[name][:].tolist() for name in LISTED]
+                self.snapshots: int = file["steps"].shape[1]
+                self.offset: int = file["steps"].id.get_offset()
+        except Exception as error:  # h5py raises whatever the library meets
+            raise UserError(f"{path}: not a shard of expert trajectories ({type(error).__name__}: {error}); {REBUILD}") from error
+        self.first: int = self.facts["spec"]["first"]
+        self.experts = [dict(zip(LISTED, row, strict=True), expert=self.first + i) for i, row in enumerate(zip(*columns, strict=True))]
 
 
 def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str, Any]:
@@ -23,113 +43,51 @@ def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str,
     opened = sorted((Shard(shard) for shard in shards), key=lambda shard: shard.first)
     if not opened:
         raise UserError(f"{path}: no shards were given; give them with --shards")
+    common = {key: opened[0].facts[key] for key in ("code", "data", "layout")}
+    expected = 0
     for shard in opened:
-        check_spec(shard, spec)
-        check_kin(shard, opened[0])
-    _check_complete(path, spec["total"], opened)
-    manifest = {
-        "format": FORMAT,
-        "spec": spec,
-        "code": opened[0].header["code"],
-        "data": opened[0].header["data"],
-        "layout": opened[0].layout,
-        "parameters": int(groups(opened[0].layout).sum()),
-        "snapshots": opened[0].shape[1],
-        "shards": [_entry(shard) for shard in opened],
-        "experts": [expert for shard in opened for expert in _experts(shard)],
-    }
+        _check(shard, spec, common)
+        if shard.first != expected:
+            raise UserError(f"{path}: expert {expected} is in no shard or in two: {shard.path.name} begins with {shard.first}; {REBUILD}")
+        expected += len(shard.experts)
+    if expected != spec["total"]:
+        raise UserError(f"{path}: the shards hold {expected} experts, the study has {spec['total']}; give all of its shards with --shards")
+    manifest = {"format": FORMAT, "spec": spec, **common, "snapshots": opened[0].snapshots, "shards": [_entry(shard) for shard in opened]}
+    manifest["experts"] = [expert for shard in opened for expert in shard.experts]
+    manifest["digest"] = digest(canonical(manifest))
     files.write(path, json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
     return manifest
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The manifest at `path`. Raises UserError where it is missing or is something else."""
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such manifest; make it with python -m esp_core experts manifest") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a manifest ({error}); delete it and run the same command again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path}: not a manifest of expert trajectories of this version; delete it and run the same command again")
-    layout = manifest.get("layout")
-    if not isinstance(layout, list) or not all(isinstance(entry, list) and len(entry) == 2 for entry in layout):
-        raise UserError(f"{path}: damaged, its layout is no list of names and shapes; delete it and run the same command again")
-    return manifest
+def whole(path: Path) -> str:
+    """The SHA-256 that a shard names. Raises UserError where it is missing, foreign, or not that of its bytes."""
+    head = head_of(path)
+    if not head.startswith(store.FORMAT.encode()):
+        raise UserError(f"{path}: not a shard of expert trajectories of this version; {REBUILD}")
+    if head != store.head(found := store.body_digest(path)):
+        raise UserError(f"{path}: truncated or changed since it was written; {REBUILD}")
+    return found
 
 
-def check_spec(shard: Shard, spec: dict[str, Any]) -> None:
-    """Raise UserError where a shard was made for something else than `spec`, a manifest's."""
-    theirs = _flat({key: value for key, value in shard.header["spec"].items() if key not in PLACE})
-    ours = _flat({key: value for key, value in spec.items() if key not in ("total", "shard")})
-    for key in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(key) != ours.get(key):
-            raise UserError(f"{shard.path}: made with {key} {theirs.get(key)}, this study has {ours.get(key)}; {REBUILD}")
+def _check(shard: Shard, spec: dict[str, Any], common: dict[str, Any]) -> None:
+    """Raise UserError where a shard was made for something else than `spec`, or with other data or code than the first one.
 
-
-def check_use(path: Path, manifest: dict[str, Any], spec: dict[str, Any], data: str) -> None:
-    """Raise UserError where the experts of `manifest` are not those that the distillation `spec` asks for, on data of digest `data`."""
-    total = {"total": manifest["spec"]["total"]}
-    theirs = _flat({**{key: manifest["spec"][key] for key in ("dataset", "network")}, "experts": total})
-    ours = _flat({**{key: spec[key] for key in ("dataset", "network")}, "experts": spec.get("experts") or total})
-    for key in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(key) != ours.get(key):
-            raise UserError(f"{path}: experts of {key} {theirs.get(key)}, this job has {ours.get(key)}; give the experts that it asks for")
-    if manifest["data"] != data:
-        raise UserError(f"{path}: its experts were trained on other data ({manifest['data']}) than these ({data}); train them on these")
-
-
-def check_kin(shard: Shard, other: Shard) -> None:
-    """Raise UserError where two shards differ in data, code or parameter layout. Their engines may differ; each is listed."""
-    for key in ("data", "code", "layout"):
-        if shard.header[key] != other.header[key]:
-            raise UserError(
-                f"{shard.path}: its {key} ({_short(shard.header[key])}) is not that of {other.path.name} "
-                f"({_short(other.header[key])}); delete the older one and run the same command again"
-            )
-
-
-def _check_complete(path: Path, total: int, shards: Sequence[Shard]) -> None:
-    expected = 0
-    for shard in shards:
-        if shard.first != expected:
-            raise UserError(f"{path}: expert {expected} is in no shard or in two: {shard.path.name} begins with {shard.first}; {REBUILD}")
-        expected += len(shard)
-    if expected != total:
-        raise UserError(f"{path}: the shards hold {expected} experts, the study has {total}; give all of its shards with --shards")
+    Engines may differ; each is listed.
+    """
+    theirs = {key: value for key, value in shard.facts["spec"].items() if key not in ("first", "count")}
+    ours = {key: value for key, value in spec.items() if key not in ("total", "shard")}
+    for made, wanted, owner in ((theirs, ours, "this study"), ({key: shard.facts[key] for key in common}, common, "the first shard")):
+        if found := difference(made, wanted):
+            raise UserError(f"{shard.path}: made with {found[0]} {found[1]!s:.60}, {owner} has {found[2]!s:.60}; {REBUILD}")
 
 
 def _entry(shard: Shard) -> dict[str, Any]:
     return {
         "file": shard.path.name,
         "first": shard.first,
-        "count": len(shard),
+        "count": len(shard.experts),
         "bytes": shard.path.stat().st_size,
-        "digest": shard.digest,
-        "engine": shard.header["engine"],
+        "sha256": shard.sha256,
+        "offset": shard.offset,
+        "engine": shard.facts["engine"],
     }
-
-
-def _experts(shard: Shard) -> list[dict[str, Any]]:
-    return [
-        {
-            "expert": shard.first + row,
-            "digest": shard.digests[row],
-            "accuracy": round(float(expert.accuracy), 4),
-            "seconds": round(float(expert.seconds), 3),
-        }
-        for row, expert in enumerate(shard.experts)
-    ]
-
-
-def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"training": {"lr": 1}} -> {"training.lr": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in spec.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

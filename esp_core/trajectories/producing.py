@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from esp_core import networks
@@ -19,8 +18,8 @@ from esp_core.runtime.errors import UserError
 from esp_core.runtime.progress import Progress
 from esp_core.training import engine
 from esp_core.trajectories import store
-from esp_core.trajectories.partial import Part, Record
-from esp_core.trajectories.trainer import Recipe, Trainer, prepared, settings
+from esp_core.trajectories.partial import Part, Record, unfinished
+from esp_core.trajectories.trainer import Recipe, Trainer, settings
 
 
 def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None:
@@ -39,14 +38,13 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
         raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")
     shard = _Shard(spec, recipe, data)
     identity = {"spec": spec, "code": code, "data": data.digest}
-    with Part(out, identity, 2 if recipe.momentum else 1, shard.parameters) as part:
-        for note in filter(None, (*shard.notes, part.note)):
+    with unfinished(out, identity) as part:
+        for note in filter(None, (*shard.trainer.plan.notes, part.note)):
             print(f"experts: {note}", flush=True)
         for left in out.parent.glob(f".{out.stem}-*{out.suffix}"):  # by a job that was killed while it wrote the shard
             left.unlink()
-        header = identity | {"layout": shard.layout, "engine": shard.engine}
-        store.write(out, header, shard.experts(part), spec["count"], spec["keep"], recipe.epochs)
-        part.remove()
+        facts = identity | {"layout": shard.layout, "engine": shard.engine}
+        store.write(out, facts, shard.experts(part), spec["count"], spec["keep"], recipe.epochs)
 
 
 class _Shard:
@@ -58,56 +56,53 @@ class _Shard:
         channels, size, _ = data.shape
         trying.check(spec["network"], channels, size, len(data.classes), trying.TEACHES)
         network = self._network(spec["first"])
-        flat = FlatNetwork(network)
-        self.layout: store.Layout = [(name, list(shape)) for name, shape in flat.layout]
-        self.parameters = flat.parameters
-        images = prepared(data, recipe)
-        chosen = engine.plan(network, images.sample(), images.work(recipe), recipe.precision)
-        self.notes = chosen.notes
-        self.engine = devices.describe(self.device) | chosen.record()
-        self.trainer = Trainer(network, recipe, images, chosen)
+        self.layout = FlatNetwork(network).layout
+        self.trainer = Trainer(network, recipe, data)
+        self.engine = devices.describe(self.device) | self.trainer.plan.record()
 
     def experts(self, part: Part) -> Iterator[store.Expert]:
         """Each expert as soon as it is whole; what `part` holds is not trained again."""
-        records = self.recipe.epochs + 1
-        done = sum(1 for i in range(len(part)) if i % records)
-        progress = Progress("experts", self.spec["count"] * self.recipe.epochs, done=done, unit="epochs")
-        for row in range(self.spec["count"]):
-            self._finish(self.spec["first"] + row, part, max(0, len(part) - row * records), progress)
-            yield self._compact([part[row * records + epoch] for epoch in range(records)])
+        first, count, epochs = self.spec["first"], self.spec["count"], self.recipe.epochs
+        progress = Progress("experts", count * epochs, done=part.epochs(), unit="epochs")
+        for expert in range(first, first + count):
+            records = [part.read(expert, 0) or self._begin(expert, part)]
+            for epoch in range(1, epochs + 1):
+                records.append(part.read(expert, epoch) or self._train(expert, epoch, records[-1], part, progress))
+            yield self._finished(expert, records)
 
-    def _finish(self, expert: int, part: Part, done: int, progress: Progress) -> None:
-        """Train the epochs of `expert` that `part` lacks; `done` of its records are there."""
-        if done == 0:
-            self.trainer.restore(flatten(self._network(expert))[None])
-            part.append(Record(expert, 0, math.nan, 0.0, self.trainer.state().numpy()))
-        elif done <= self.recipe.epochs:
-            self.trainer.restore(torch.from_numpy(part[len(part) - 1].state))
-        for epoch in range(max(done, 1), self.recipe.epochs + 1):
-            start = time.monotonic()
-            loss = self.trainer.epoch(*self._name(expert), "epoch", epoch)
-            if not math.isfinite(loss):
-                name = f"{self.spec['dataset']}: expert {expert}"
-                raise UserError(f"{name}: the loss is {loss} in epoch {epoch}; lower experts.lr ({self.recipe.lr})")
-            part.append(Record(expert, epoch, loss, time.monotonic() - start, self.trainer.state().numpy()))
-            progress.step(f"expert {expert}, loss {loss:.3f}")
+    def _begin(self, expert: int, part: Part) -> Record:
+        record = Record({"weights": flatten(self._network(expert)).cpu()}, math.nan, 0.0)
+        part.write(expert, 0, record)
+        return record
 
-    def _compact(self, records: list[Record]) -> store.Expert:
-        self.trainer.restore(torch.from_numpy(records[-1].state))
-        snapshots = np.stack([record.state[0] for record in records[: self.spec["keep"]]])
-        losses = [record.loss for record in records[1:]]
-        seconds = sum(record.seconds for record in records)
-        try:
-            return store.compact(snapshots, self.layout, self.trainer.accuracy(), losses, seconds)
-        except ValueError as error:
-            raise UserError(f"expert {records[0].expert}: {error}: nothing was learnt; raise experts.lr ({self.recipe.lr})") from None
+    def _train(self, expert: int, epoch: int, before: Record, part: Part, progress: Progress) -> Record:
+        """The record of `epoch`, trained from the one before it."""
+        start = time.monotonic()
+        self.trainer.restore(before.state)
+        loss, state = self.trainer.epoch(*self._name(expert), "epoch", epoch), self.trainer.state()
+        if not (math.isfinite(loss) and state["weights"].isfinite().all()):
+            name = f"{self.spec['dataset']}: expert {expert}"
+            raise UserError(f"{name}: diverged in epoch {epoch}, its loss is {loss}; lower experts.lr ({self.recipe.lr})")
+        record = Record(state, loss, time.monotonic() - start)
+        part.write(expert, epoch, record)
+        progress.step(f"expert {expert}, loss {loss:.3f}")
+        return record
+
+    def _finished(self, expert: int, records: list[Record]) -> store.Expert:
+        snapshots = np.stack([record.state["weights"].numpy() for record in records[: self.spec["keep"]]])
+        if (still := store.standing(snapshots)) is not None:
+            same = f"snapshots {still} and {still + 1} are equal"
+            raise UserError(f"expert {expert}: {same}: nothing was learnt; raise experts.lr ({self.recipe.lr})")
+        self.trainer.restore(records[-1].state)
+        losses, seconds = [record.loss for record in records[1:]], sum(record.seconds for record in records)
+        return store.Expert(*store.encode(snapshots), self.trainer.accuracy(), losses, seconds)
 
     def _network(self, expert: int) -> nn.Module:
+        """The freshly initialised network of an expert."""
         channels, size, _ = self.data.shape
         seed = seeds.derive(*self._name(expert), "init")
-        return networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=seed).to(
-            self.device
-        )
+        network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=seed)
+        return network.to(self.device)
 
     def _name(self, expert: int) -> tuple[int, str, str, int]:
         return self.spec["study_seed"], "experts", self.spec["dataset"], expert

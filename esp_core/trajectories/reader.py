@@ -1,98 +1,139 @@
 """Reading segments of expert trajectories onto a device."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
-from esp_core.trajectories import codec, manifest
-from esp_core.trajectories.seal import REBUILD
-from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.store import groups
+from esp_core.study.provenance import canonical, digest
+from esp_core.trajectories import store
 
-HOLD_SHARE = 0.5  # of the free device memory, what the store may take to be held there
-
-Request = tuple[int, int, int]  # expert, start, length
+FORMAT = "esp-manifest-2"
+REBUILD = "delete it and the manifest.json beside it, then run the workflow again: only this shard is made anew"
 
 
 class Trajectories:
     """The experts of one manifest. `len` is their number.
 
-    On CUDA the whole store is held in device memory where it takes less than half of what is free (`hold` decides otherwise);
-    elsewhere a segment is read from its file, which the system's page cache holds.
+    Segments are read from the files, which the system's page cache holds. The HDF5 library is not used: the manifest says where an
+    expert begins, and its digest is checked at its first use.
     """
 
-    def __init__(self, path: str | Path, device: str | torch.device = "cpu", hold: bool | None = None):
-        """Raises UserError for a missing or foreign manifest and for a shard that is missing, truncated or of another study."""
+    def __init__(self, path: str | Path, device: str | torch.device = "cpu"):
+        """Raises UserError for a missing or damaged manifest and for a shard that is missing, truncated or another one."""
         self.path = path = Path(path)
-        self.manifest = manifest.load(path)
+        self.manifest = load(path)
         self.device = torch.device(device)
         self.layout = [(str(name), tuple(shape)) for name, shape in self.manifest["layout"]]
-        self.parameters: int = self.manifest["parameters"]
+        self.parameters = sum(math.prod(shape) for _, shape in self.layout)
         self.snapshots: int = self.manifest["snapshots"]
-        self._groups = groups(self.manifest["layout"])
-        self._shards = [self._open(path.parent / entry["file"], entry) for entry in self.manifest["shards"]]
-        self._rows = [(shard, row) for shard in self._shards for row in range(len(shard))]
-        self._held = self._hold() if (self._fits() if hold is None else hold) else None
+        self._places = [place for entry in self.manifest["shards"] for place in self._opened(entry)]
+        self._checked: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def check(self, spec: dict[str, Any], data: str) -> None:
         """Raise UserError where these are not the experts of the distillation `spec` on data of digest `data`."""
-        manifest.check_use(self.path, self.manifest, spec, data)
+        made, total = self.manifest["spec"], {"total": self.manifest["spec"]["total"]}
+        theirs = {"dataset": made["dataset"], "network": made["network"], "experts": total}
+        ours = {"dataset": spec["dataset"], "network": spec["network"], "experts": spec.get("experts") or total}
+        if found := difference(theirs, ours):
+            key, their, our = found
+            raise UserError(f"{self.path}: experts of {key} {their}, this job has {our}; give the experts that it asks for")
+        if self.manifest["data"] != data:
+            raise UserError(
+                f"{self.path}: its experts were trained on other data ({self.manifest['data']}) than these ({data}); train them on these"
+            )
 
     def segment(self, expert: int, start: int, length: int) -> Tensor:
-        """Snapshots start .. start + length of an expert, (length + 1, P) float32 on the device. Raises IndexError outside."""
+        """Snapshots start .. start + length of an expert, (length + 1, P) float32 on the device.
+
+        Raises IndexError outside the store, UserError where the expert is not what was written.
+        """
         if not 0 <= expert < len(self) or start < 0 or length < 0 or start + length >= self.snapshots:
             raise IndexError(
                 f"expert {expert}, snapshots {start} to {start + length}: the store has {len(self)} experts of {self.snapshots} snapshots"
             )
-        shard, row = self._rows[expert]
-        wanted = codec.needed(start, length)
-        columns = shard.read(row, wanted).to(self.device) if self._held is None else self._held[expert][wanted]
-        return codec.decode(columns, length + 1, shard.scales[row], self._groups)
+        scale: float = self.manifest["experts"][expert]["scale"]
+        if expert not in self._checked:
+            if store.digest(self._steps(expert, self.snapshots), scale) != self.manifest["experts"][expert]["digest"]:
+                raise UserError(f"{self._places[expert][0]}: expert {expert} has changed since it was written; {REBUILD}")
+            self._checked.add(expert)
+        return decode(torch.from_numpy(self._steps(expert, start + length + 1)).to(self.device), start, scale)
 
     def snapshot(self, expert: int, index: int) -> Tensor:
         """Snapshot `index` of an expert, (P,) float32 on the device."""
         return self.segment(expert, index, 0)[0]
 
-    def segments(self, requests: Iterable[Request], ahead: int = 2) -> Iterator[Tensor]:
-        """The segments of `requests` in order; while one is in use, the next `ahead` are being read on a thread."""
-        waiting = iter(requests)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending: deque[Future[Tensor]] = deque(pool.submit(self.segment, *request) for request in islice(waiting, ahead))
-            while pending:
-                segment = pending.popleft().result()
-                pending.extend(pool.submit(self.segment, *request) for request in islice(waiting, 1))
-                yield segment
+    def _steps(self, expert: int, count: int) -> NDArray[np.float16]:
+        """The first `count` steps of an expert, (count, P). A plain read: page faults make a mapping slower."""
+        path, offset = self._places[expert]
+        steps = np.fromfile(path, "<f2", count * self.parameters, offset=offset)
+        if steps.size != count * self.parameters:
+            raise UserError(f"{path}: it became shorter while it was in use; {REBUILD}")
+        return steps.reshape(count, self.parameters)
 
-    def random(self, length: int, start_max: int, generator: torch.Generator) -> Iterator[Request]:
-        """Without end: a random expert and a random start in [0, start_max], as a request for `segments`."""
-        while True:
-            expert, start = (int(torch.randint(n, (1,), generator=generator)) for n in (len(self), start_max + 1))
-            yield expert, start, length
-
-    def _open(self, path: Path, entry: dict[str, object]) -> Shard:
-        shard = Shard(path)
-        manifest.check_spec(shard, self.manifest["spec"])
-        if shard.digest != entry["digest"] or path.stat().st_size != entry["bytes"]:
+    def _opened(self, entry: dict[str, Any]) -> list[tuple[Path, int]]:
+        """File and offset of the experts of a shard."""
+        path = self.path.parent / entry["file"]
+        head, size = head_of(path), path.stat().st_size
+        if size < entry["bytes"]:
+            raise UserError(f"{path}: truncated: {size} of {entry['bytes']} bytes; {REBUILD}")
+        if size > entry["bytes"] or head != store.head(entry["sha256"]):
             raise UserError(f"{path}: not the shard that the manifest lists; {REBUILD}")
-        if shard.layout != [(name, shape) for name, shape in self.manifest["layout"]] or shard.shape[1] != self.snapshots:
-            raise UserError(f"{path}: its parameters or snapshots are not those that the manifest lists; {REBUILD}")
-        return shard
+        stride = 2 * self.snapshots * self.parameters
+        return [(path, entry["offset"] + row * stride) for row in range(entry["count"])]
 
-    def _fits(self) -> bool:
-        if self.device.type != "cuda":
-            return False
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return 2 * len(self) * self.snapshots * self.parameters < HOLD_SHARE * free
 
-    def _hold(self) -> list[Tensor]:
-        return [shard.read(row, range(self.snapshots)).to(self.device) for shard, row in self._rows]
+def decode(steps: Tensor, start: int, scale: float) -> Tensor:
+    """The snapshots from `start` on, (n - start, P) float32, of steps (n, P) float16. A loop, since cumsum has no order on CUDA."""
+    snapshots = torch.empty(len(steps) - start, steps.shape[1], device=steps.device)
+    total = torch.zeros(steps.shape[1], device=steps.device)
+    for t, step in enumerate(steps):
+        total += step
+        if t >= start:
+            torch.mul(total, scale, out=snapshots[t - start])
+    return snapshots
+
+
+def head_of(path: Path) -> bytes:
+    """The user block of a shard. Raises UserError where there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(store.HEAD)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such shard; run the workflow for the manifest.json beside it: only this shard is made") from None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The manifest at `path`. Raises UserError where it is missing, damaged or something else."""
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such manifest; make it with python -m esp_core experts manifest") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a manifest ({error}); delete it and run the same command again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path}: not a manifest of expert trajectories of this version; delete it and run the same command again")
+    if manifest.pop("digest", None) != digest(canonical(manifest)):
+        raise UserError(f"{path}: it has changed since it was written; delete it and run the same command again")
+    return manifest
+
+
+def difference(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+    """The first key in which two specs differ, such as "training.lr", and both values; None where they are equal."""
+    for key in sorted(theirs.keys() | ours.keys()):
+        their, our = theirs.get(key), ours.get(key)
+        if isinstance(their, dict) and isinstance(our, dict):
+            if found := difference(their, our, f"{prefix}{key}."):
+                return found
+        elif their != our:
+            return f"{prefix}{key}", their, our
+    return None

@@ -1,18 +1,27 @@
-"""A shard: one HDF5 file of experts, a row an expert, a column a snapshot, P values.
+"""A shard: one HDF5 file of experts, an expert a row.
 
-    columns   int16 (experts, snapshots, P), one contiguous block, see `codec`   scales   float32 (experts, 3, groups)
+    steps     float16 (experts, snapshots, P), one contiguous block: the initial weights, then each snapshot's way from the one before
+    scale     float32 (experts,), the unit of the steps, a power of two
+    digest    SHA-256 of each expert's scale and steps
     accuracy  float32 (experts,), percent of the test images after the last epoch
     loss      float32 (experts, epochs), mean over the images of an epoch        seconds  float64 (experts,)
-    digest    SHA-256 of each expert's values
 
-At its head stands, as text, what the shard is (spec, code, data, layout, engine) and its digest: see `seal`. Time is kept but is part of
-no digest: an expert that is trained again is the same expert.
+Its attributes say, as JSON, what the shard is: spec, code, data, layout (names and shapes of the parameters), engine. Snapshots 0 to t of
+an expert are `file["scale"][expert] * file["steps"][expert, : t + 1].astype("float32").cumsum(0)`, to the bit what `Trajectories` gives.
+
+What one step loses by rounding, the next one makes good, so that errors do not add up: all snapshots of an expert are off by one common
+vector, the rounding of the initial weights, and each by half a unit in the last place of its own step. Measured angles to the exact span
+stand in docs/experts.md.
+
+The first 512 bytes, HDF5's user block, hold the SHA-256 of the rest: HDF5's reader may fail in any way, or never end, on a file that has
+changed, so that nothing is given to it unchecked. Time is part of no expert's digest: an expert that is trained again is the same expert.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +31,78 @@ from numpy.typing import NDArray
 
 from esp_core.runtime import files
 from esp_core.study.provenance import canonical
-from esp_core.trajectories import seal
-from esp_core.trajectories.codec import Columns, Scale, encode, standing
+
+FORMAT = "esp-trajectories-2"
+HEAD = 512  # bytes of the user block
+BITS = 14  # the largest number of an expert is stored as less than 2^BITS: far from float16's largest, 65504, and from its smallest
 
 Layout = list[tuple[str, list[int]]]
 
 
 @dataclass(frozen=True)
 class Expert:
-    """One trained expert: columns (snapshots, P) and scale as stored, accuracy in percent, loss (epochs,)."""
+    """One trained expert: steps (snapshots, P) and scale as stored, accuracy in percent, loss (epochs,)."""
 
-    columns: Columns
-    scale: Scale
+    steps: NDArray[np.float16]
+    scale: float
     accuracy: float
-    loss: NDArray[np.float32]
+    loss: list[float]
     seconds: float
 
+    @property
     def digest(self) -> str:
-        """SHA-256 of everything that training computed; the time it took is not part of it."""
-        sha = hashlib.sha256()
-        for array in (self.scale.rows(), np.float32(self.accuracy), self.loss, self.columns):
-            sha.update(np.ascontiguousarray(array).data)
-        return sha.hexdigest()
+        """SHA-256 of what was learnt."""
+        return digest(self.steps, self.scale)
 
 
-def groups(layout: Layout) -> NDArray[np.int64]:
-    """How many values share a scale, in their order: those of an output channel of a filter or matrix, and those of a vector."""
-    parts = (([math.prod(shape[1:])] * shape[0]) if len(shape) > 1 else [math.prod(shape)] for _, shape in layout)
-    return np.array([size for part in parts for size in part])
+def digest(steps: NDArray[np.float16], scale: float) -> str:
+    """SHA-256 of the steps (snapshots, P) of an expert and their scale."""
+    return hashlib.sha256(np.float32(scale).tobytes() + steps.tobytes()).hexdigest()
 
 
-def compact(snapshots: NDArray[np.float32], layout: Layout, accuracy: float, loss: Sequence[float], seconds: float) -> Expert:
-    """An expert ready to be stored, from its snapshots (S, P). Raises ValueError where two neighbours are equal."""
-    columns, scale = encode(snapshots, groups(layout))
-    if (still := standing(columns)) is not None:
-        raise ValueError(f"snapshots {still} and {still + 1} are equal")
-    return Expert(columns, scale, accuracy, np.array(loss, np.float32), seconds)
+def encode(snapshots: NDArray[np.float32]) -> tuple[NDArray[np.float16], float]:
+    """Steps (S, P) and scale of the snapshots (S, P) of an expert."""
+    largest = max(float(np.abs(part).max()) for part in (snapshots[0], np.diff(snapshots, axis=0)))
+    scale = 2.0 ** (math.frexp(largest)[1] - BITS)
+    steps = np.empty(snapshots.shape, np.float16)
+    steps[0] = snapshots[0] / scale
+    decoded = steps[0].astype(np.float32)
+    shift = decoded - snapshots[0].astype(np.float64) / scale
+    for step, snapshot in zip(steps[1:], snapshots[1:], strict=True):
+        step[:] = snapshot / scale + shift - decoded
+        decoded += step
+    return steps, scale
 
 
-def write(path: Path, header: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
-    """Write `count` experts to `path`, one in memory at a time, whole or not at all."""
-    sizes = groups(header["layout"])
-    room = seal.block_size(header)
+def standing(snapshots: NDArray[np.float32]) -> int | None:
+    """The first of the snapshots (S, P) that equals the one after it, or None."""
+    return next((t for t, (one, other) in enumerate(pairwise(snapshots)) if np.array_equal(one, other)), None)
+
+
+def write(path: Path, facts: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
+    """Write `count` experts to `path`, one in memory at a time, whole or not at all. `facts` become the attributes."""
+    parameters = sum(math.prod(shape) for _, shape in facts["layout"])
     with files.replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=room) as file:
-            file.create_dataset("columns", (count, snapshots, int(sizes.sum())), "<i2")
-            file.create_dataset("scales", (count, 3, len(sizes)), "<f4")
-            file.create_dataset("accuracy", (count,), "<f4")
+        with h5py.File(temporary, "w", userblock_size=HEAD, libver="latest") as file:
+            file.attrs.update({name: canonical(fact) for name, fact in facts.items()})
+            file.create_dataset("steps", (count, snapshots, parameters), "<f2")
             file.create_dataset("loss", (count, epochs), "<f4")
-            file.create_dataset("seconds", (count,), "<f8")
-            file.create_dataset("digest", (count,), "S64")
-            digests = [_write(file, row, expert) for row, expert in enumerate(experts)]
-            places = {name: (file[name].id.get_offset(), list(file[name].shape)) for name in ("columns", "scales")}
-        seal.seal(temporary, header | {"digest": _digest(header, digests)}, places, room)
+            for name, kind in {"scale": "<f4", "accuracy": "<f4", "seconds": "<f8", "digest": "S64"}.items():
+                file.create_dataset(name, (count,), kind)
+            for row, expert in enumerate(experts):
+                for name, values in file.items():
+                    values[row] = getattr(expert, name)
+        with temporary.open("r+b") as raw:
+            raw.write(head(body_digest(temporary)))
 
 
-def _write(file: h5py.File, row: int, expert: Expert) -> str:
-    file["columns"][row] = expert.columns
-    file["scales"][row] = expert.scale.rows()
-    file["accuracy"][row], file["loss"][row] = expert.accuracy, expert.loss
-    file["seconds"][row], file["digest"][row] = expert.seconds, (digest := expert.digest())
-    return digest
+def head(sha256: str) -> bytes:
+    """The user block of a shard whose other bytes have this SHA-256."""
+    return f"{FORMAT} sha256 {sha256}\n".encode().ljust(HEAD, b"\n")
 
 
-def _digest(header: dict[str, Any], experts: list[str]) -> str:
-    """SHA-256 over what a shard is and what its experts are."""
-    return hashlib.sha256(canonical([header, experts]).encode()).hexdigest()
+def body_digest(path: Path) -> str:
+    """SHA-256 of all bytes after the user block."""
+    with path.open("rb") as file:
+        file.seek(HEAD)
+        return hashlib.file_digest(file, "sha256").hexdigest()

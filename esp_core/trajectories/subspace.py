@@ -40,24 +40,6 @@ def residual(basis: Tensor, vector: Tensor) -> Tensor:
     return vector - project(basis, vector)
 
 
-def principal_angles(a: Tensor, b: Tensor) -> Tensor:
-    """Angles in radians, ascending, between the spans of two orthonormal bases (P, k) and (P, l): min(k, l) of them.
-
-    Small angles come from sines and large ones from cosines (Björck and Golub, 1973), so that 1e-6 rad is still seen.
-    """
-    if a.shape[1] < b.shape[1]:
-        a, b = b, a
-    cross = _products(a.T, b.T)  # (k, l)
-    cosines = torch.linalg.svdvals(cross).clamp(max=1.0)  # descending, so its angles ascend
-    # The Gram matrix of b - a a^T b, from the difference itself: I - cross^T cross would lose small angles.
-    apart = torch.zeros(b.shape[1], b.shape[1], dtype=torch.float64, device=cross.device)
-    for x, y in zip(_slices(a.T), _slices(b.T), strict=True):
-        rest = y.double() - cross.T @ x.double()
-        apart += rest @ rest.T
-    sines = torch.linalg.eigvalsh(apart).clamp(0.0, 1.0).sqrt()  # ascending
-    return torch.atan2(sines, cosines)
-
-
 def _orthonormal(rows: Tensor) -> Tensor:
     """(k, P) -> orthonormal rows (r, P) float32 of the same span, through the eigenvectors of the k x k Gram matrix."""
     gram = _products(rows, rows)

@@ -13,7 +13,8 @@ from small import CLASSES, NETWORK, SIZE, dataset
 from esp_core import condense, networks
 from esp_core.runtime.errors import UserError
 from esp_core.study import specs
-from esp_core.training.loop import Images, accuracy, protocol, train
+from esp_core.training.epoch import Images, accuracy
+from esp_core.training.loop import protocol, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {

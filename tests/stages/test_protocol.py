@@ -17,7 +17,8 @@ from esp_core import networks
 from esp_core.datasets import Dataset, Split
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
-from esp_core.training.loop import Images, accuracy, protocol, train
+from esp_core.training.epoch import Images, accuracy
+from esp_core.training.loop import protocol, train
 
 EPOCHS, DRAWS, IPC = 100, 3, 10
 RECORD = 3073  # bytes of an image in CIFAR-10's binary files: a label, then 3 x 32 x 32

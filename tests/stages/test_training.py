@@ -7,7 +7,8 @@ from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import networks
 from esp_core.runtime.errors import UserError
-from esp_core.training.loop import Images, accuracy, batches, mixed_loss, protocol, train
+from esp_core.training.epoch import Images, accuracy, batches
+from esp_core.training.loop import mixed_loss, protocol, train
 
 SETTINGS = {
     "name": "dsa",

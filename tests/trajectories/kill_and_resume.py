@@ -3,7 +3,7 @@
     python kill_and_resume.py SPEC DATA OUT KILLS SEED
 
 A child is killed after it has finished an epoch of its own, so that every life gets a little further, at a random moment of the
-next epochs. Prints, as JSON, the records that the .part file held after each kill.
+next epochs. Prints, as JSON, how many epochs lay in the .part folder after each kill.
 """
 
 import json
@@ -20,20 +20,20 @@ from esp_core.trajectories.producing import produce
 def main() -> None:
     spec, data, out = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     kills, chance = int(sys.argv[4]), random.Random(int(sys.argv[5]))
-    sizes = []
+    counts = []
     for _ in range(kills):
         child = start(spec, data, out)
         part = out.with_name(out.name + ".part")
-        wait_for_growth(part, sizes[-1] if sizes else 0)
+        wait_for_more(part, counts[-1] if counts else 0)
         time.sleep(chance.uniform(0, 0.15))
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         assert os.WIFSIGNALED(status), f"the child had ended by itself with status {status}: train longer"
-        sizes.append(part.stat().st_size)
+        counts.append(records(part))
     child = start(spec, data, out)
     status = os.waitpid(child, 0)[1]
     assert status == 0, status
-    print(json.dumps(sizes))
+    print(json.dumps(counts))
 
 
 def start(spec: dict, data: Path, out: Path) -> int:
@@ -44,14 +44,13 @@ def start(spec: dict, data: Path, out: Path) -> int:
     os._exit(0)
 
 
-def wait_for_growth(part: Path, size: int) -> None:
-    """Until there is more than `size` bytes and one epoch more."""
-    first = None
-    while True:
-        now = part.stat().st_size if part.exists() else 0
-        first = now if first is None and now > size else first
-        if first is not None and now > first:
-            return
+def records(part: Path) -> int:
+    return len([*part.glob("expert-*")])
+
+
+def wait_for_more(part: Path, count: int) -> None:
+    """Until there are more than `count` records and one more."""
+    while records(part) < count + 2:
         time.sleep(0.002)
 
 

@@ -28,7 +28,7 @@ def test_problems_end_with_one_line_each_and_exit_code_1(command, stored, tmp_pa
     path.write_bytes((stored / "shard-000.h5").read_bytes()[:-1])
     with pytest.raises(SystemExit) as exit:
         command("verify", path)
-    assert exit.value.code.startswith(f"error: {path}: bytes beside its experts have changed")
+    assert exit.value.code.startswith(f"error: {path}: truncated or changed since it was written; delete it")
     assert "\n" not in exit.value.code
 
 
@@ -55,8 +55,9 @@ def test_reading_and_listing_are_no_part_of_what_retrains():
         source_digest("esp_core.stages.experts", "esp_core.networks.convnet3")
     finally:
         provenance._parsed = original
-    assert {"esp_core.trajectories.codec", "esp_core.training.engine", "esp_core.augment.dsa"} <= seen
-    assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "shard", "subspace")}
+    assert {"esp_core.trajectories.store", "esp_core.training.epoch", "esp_core.training.engine", "esp_core.augment.dsa"} <= seen
+    assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "subspace")}
+    assert "esp_core.training.loop" not in seen  # the protocols of evaluations
 
 
 def test_a_network_of_an_installed_package_is_not_part_of_the_code(command, digits, tmp_path, monkeypatch):

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -81,20 +79,3 @@ def test_projection_equals_the_matrix_in_float64_and_is_differentiable():
     assert torch.allclose(subspace.project(q, v), (q @ q.T) @ v, atol=1e-14)
     assert torch.allclose(subspace.residual(q, v), (torch.eye(30) - q @ q.T) @ v, atol=1e-14)
     assert torch.autograd.gradcheck(lambda x: subspace.residual(q, x), v)
-
-
-@pytest.mark.parametrize("degrees", [1e-4, 0.1, 44.0, 46.0, 90.0])
-def test_principal_angles_of_planes_turned_by_known_angles(degrees):
-    angle = math.radians(degrees)
-    identity = torch.eye(6, dtype=torch.float64)
-    turned = torch.stack([identity[0], math.cos(angle) * identity[1] + math.sin(angle) * identity[4]], 1)
-    plane = identity[:, :2]
-    angles = subspace.principal_angles(plane, turned)
-    assert torch.allclose(angles, torch.tensor([0.0, angle], dtype=torch.float64), atol=1e-8)
-
-
-def test_principal_angles_of_spans_of_different_dimension():
-    identity = torch.eye(5, dtype=torch.float64)
-    line = (identity[:, 0] + identity[:, 3])[:, None] / math.sqrt(2)
-    for angles in (subspace.principal_angles(identity[:, :2], line), subspace.principal_angles(line, identity[:, :2])):
-        assert angles.tolist() == pytest.approx([math.pi / 4])

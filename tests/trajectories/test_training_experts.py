@@ -1,11 +1,10 @@
-import math
-from itertools import islice, pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from trajectories.expert_specs import manifest_spec, shard_spec
+from trajectories.expert_specs import content, largest_angle, manifest_spec, shard_spec
 
 from esp_core import datasets, networks
 from esp_core.augment import dsa
@@ -13,11 +12,10 @@ from esp_core.networks.flat import flatten
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.training import engine
-from esp_core.trajectories import manifest, store, subspace
+from esp_core.trajectories import manifest, store
 from esp_core.trajectories.producing import produce
 from esp_core.trajectories.reader import Trajectories
-from esp_core.trajectories.shard import Shard
-from esp_core.trajectories.trainer import Recipe, Trainer, prepared, settings
+from esp_core.trajectories.trainer import Recipe, Trainer, settings
 
 EAGER = engine.Plan()
 
@@ -58,7 +56,7 @@ def our_losses(trainer, steps, *names):
 def test_losses_are_those_of_the_plain_recipe(digits, momentum, weight_decay):
     recipe = Recipe(lr=0.05, batch=300, momentum=momentum, weight_decay=weight_decay, augment="color_crop_cutout_scale_rotate")
     data = datasets.load(digits)
-    ours = our_losses(Trainer(small_network(), recipe, prepared(data, recipe), EAGER), 20, "draws")
+    ours = our_losses(Trainer(small_network(), recipe, data, EAGER), 20, "draws")
     theirs = plain_losses(small_network(), recipe, data, 20, "draws")
     assert ours == pytest.approx(theirs, rel=1e-5)
     assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
@@ -69,7 +67,7 @@ def test_snapshots_differ_and_begin_with_the_initialisation(stored):
     whole = experts.segment(2, 0, experts.snapshots - 1)
     assert all(not torch.equal(a, b) for a, b in pairwise(whole))
     fresh = flatten(small_network(seeds.derive(3, "experts", "digits", 2, "init")))
-    assert torch.allclose(whole[0], fresh, atol=1e-5)
+    assert torch.allclose(whole[0], fresh, rtol=2**-11, atol=0)
 
 
 def test_the_last_snapshot_has_the_recorded_accuracy(stored, digits):
@@ -83,57 +81,52 @@ def test_the_last_snapshot_has_the_recorded_accuracy(stored, digits):
 
 
 def test_an_expert_is_the_same_in_any_shard(stored, make, tmp_path):
-    together = [Shard(stored / "shard-001.h5").experts[0], Shard(stored / "shard-000.h5").experts[1]]
-    alone = [Shard(make(tmp_path / f"{first}.h5", first=first, count=1)).experts[0] for first in (2, 1)]
-    for a, b in zip(together, alone, strict=True):
-        assert a.digest() == b.digest()
-        assert np.array_equal(a.columns, b.columns)
+    for number, shard, row in ((2, "shard-001.h5", 0), (1, "shard-000.h5", 1)):
+        alone = content(make(tmp_path / f"{number}.h5", first=number, count=1))
+        for name, values in content(stored / shard).items():
+            assert np.array_equal(values[row], alone[name][0])
 
 
-def test_stored_subspaces_of_trained_experts_are_within_a_tenth_of_a_degree(digits, tmp_path, monkeypatch):
-    exact, compact = [], store.compact
+def test_stored_subspaces_of_trained_experts_are_within_a_fifth_of_a_degree(digits, tmp_path, monkeypatch):
+    exact, encode = [], store.encode
 
-    def spy(snapshots, *others):
-        exact.append(torch.from_numpy(snapshots.copy()))
-        return compact(snapshots, *others)
+    def spy(snapshots):
+        exact.append(snapshots.copy())
+        return encode(snapshots)
 
-    monkeypatch.setattr(store, "compact", spy)
+    monkeypatch.setattr(store, "encode", spy)
     spec = shard_spec(epochs=25, keep=26, batch=100)
     produce(spec, "code", digits, tmp_path / "shard-000.h5")
     manifest.build(tmp_path / "manifest.json", manifest_spec(2, epochs=25, keep=26, batch=100), [tmp_path / "shard-000.h5"])
     experts = Trajectories(tmp_path / "manifest.json")
-    angles = []
-    for expert, start, length in islice(experts.random(5, 20, torch.Generator().manual_seed(0)), 200):
-        bases = (subspace.basis(s) for s in (exact[expert][start : start + length + 1], experts.segment(expert, start, length)))
-        angles.append(math.degrees(subspace.principal_angles(*bases).max()))
-    assert max(angles) <= 0.1
+    for expert, start in product(range(2), range(0, 21, 5)):
+        assert largest_angle(exact[expert][start : start + 6], experts.segment(expert, start, 5)) <= 0.2
 
 
 @pytest.mark.parametrize("change", [{"study_seed": 4}, {"first": 1}])
 def test_another_seed_or_number_is_another_expert(stored, make, tmp_path, change):
-    other = Shard(make(tmp_path / "other.h5", count=1, **change)).experts[0]
-    assert other.digest() != Shard(stored / "shard-000.h5").experts[0].digest()
+    other = content(make(tmp_path / "other.h5", count=1, **change))
+    assert other["digest"][0] != content(stored / "shard-000.h5")["digest"][0]
 
 
 def test_only_the_first_snapshots_are_kept(stored, make, tmp_path):
-    short = Shard(make(tmp_path / "short.h5", count=1, keep=2))
-    long = Shard(stored / "shard-000.h5")
-    assert short.shape[1] == 2
-    assert short.experts[0].accuracy == long.experts[0].accuracy  # all epochs were trained
-    assert np.array_equal(short.experts[0].loss, long.experts[0].loss)
+    short, long = content(make(tmp_path / "short.h5", count=1, keep=2)), content(stored / "shard-000.h5")
+    assert short["steps"].shape[1] == 2
+    assert short["accuracy"][0] == long["accuracy"][0]  # all epochs were trained
+    assert np.array_equal(short["loss"][0], long["loss"][0])
 
 
 def test_zca_trains_on_whitened_images(stored, make, tmp_path):
-    whitened = Shard(make(tmp_path / "zca.h5", count=1, zca=True))
-    assert whitened.experts[0].loss[-1] < whitened.experts[0].loss[0]
-    assert not np.array_equal(whitened.experts[0].loss, Shard(stored / "shard-000.h5").experts[0].loss)
+    loss = content(make(tmp_path / "zca.h5", count=1, zca=True))["loss"][0]
+    assert loss[-1] < loss[0]
+    assert not np.array_equal(loss, content(stored / "shard-000.h5")["loss"][0])
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"keep": 5}, r"experts.keep: 5 snapshots; a trajectory of 3 epochs has 2 to 4"),
-        ({"lr": 1e30}, r"digits: expert 0: the loss is .* in epoch .; lower experts.lr"),
+        ({"lr": 1e30}, r"digits: expert 0: diverged in epoch ., its loss is .*; lower experts.lr"),
         ({"lr": 0.0}, r"expert 0: snapshots 0 and 1 are equal: nothing was learnt; raise experts.lr"),
         ({"precision": "float8"}, r"experts.precision: float8 is unknown; use one of auto, float32, bfloat16"),
         ({"dataset": "cifar10"}, r"holds digits, not cifar10"),

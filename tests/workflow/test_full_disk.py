@@ -4,13 +4,13 @@ import csv
 import subprocess
 import sys
 
+import h5py
 import pytest
 from safetensors.torch import load_file
 
 from esp_core.study.config import load
 from esp_core.study.provenance import canonical
 from esp_core.study.specs import code, spec
-from esp_core.trajectories.shard import Shard
 
 PASSING = ("seconds", "peak_memory_bytes")
 STAGES = {
@@ -25,7 +25,8 @@ LOCKED = "the file system is read-only: choose a folder that can be written"
 def content(path):
     """What two runs of the same job share."""
     if path.suffix == ".h5":
-        return [expert.digest() for expert in Shard(path).experts]
+        with h5py.File(path) as file:
+            return {name: file[name][:].tolist() for name in file if name != "seconds"}
     if path.suffix == ".csv":
         with path.open() as file:
             return [{k: v for k, v in row.items() if k not in PASSING} for row in csv.DictReader(file)]
