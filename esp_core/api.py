@@ -155,6 +155,6 @@ def _experts(study: Study, data: Path, folder: Path) -> Path:
     out, shard = place / "manifest.json", place / "shard-000.h5"
     if not out.exists():
         if not shard.exists():
-            produce(spec, code, data, shard)
+            produce(spec, code, data, shard, study.config["device"])
         manifest.build(out, specs.spec(study, "manifest", NAME), [shard])
     return out
