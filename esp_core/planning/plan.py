@@ -34,6 +34,7 @@ STAGES = {
     "figures": ("footprint", "figures", "plots"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
+ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # where there is no checkout with profiles
 RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
 
 
@@ -69,15 +70,9 @@ class Row:
     memory: float
 
 
-def slots(profile: Path, asked: str) -> Slots:
+def slots(profile: Path | None, asked: str) -> Slots:
     """What a profile of Snakemake allows to jobs on the device that a study asks for. Raises UserError where it cannot be read."""
-    path = profile / "profile.yaml" if profile.is_dir() else profile
-    try:
-        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
-        ) from None
+    settings = ONE_GPU if profile is None else _profile(profile)
     wanted = settings.get("cores", settings.get("jobs", "all"))
     cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
     here = settings.get("executor", "local") == "local"
@@ -85,6 +80,16 @@ def slots(profile: Path, asked: str) -> Slots:
     told = any(resources.get("gpu") for resources in (settings.get("set-resources") or {}).values())
     limit = (settings.get("resources") or {}).get("gpu", cores) if told or device != "cpu" else cores
     return Slots(cores, int(limit), settings.get("set-threads") or {}, device, here)
+
+
+def _profile(profile: Path) -> dict[str, Any]:
+    path = profile / "profile.yaml" if profile.is_dir() else profile
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
+        ) from None
 
 
 def _cores() -> int:
@@ -170,7 +175,9 @@ def main() -> None:
     parser.add_argument(
         "--device", help="one that esp_core/planning/rates.yaml has rates for; by default what the study asks for and is here"
     )
-    parser.add_argument("--profile", type=Path, default=DEFAULT, help="Snakemake's profile; workflow/profiles/default by default")
+    parser.add_argument(
+        "--profile", type=Path, default=DEFAULT if DEFAULT.is_dir() else None, help="Snakemake's profile; by default that of the checkout"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
     args = parser.parse_args()
     study = load(args.config)
