@@ -7,7 +7,7 @@ Steps are those of the named recipes on images of noise; esp:plain keeps the gra
 by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, with --compile as compiled code, the
 complete set in one graph, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
 prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are medians over `--repeats`, the ways
-taking turns; memory is the bytes of all tensors alive (`esp_core.stages.footprint`), which compiled code does not show. ESP's, DM's and
+taking turns; memory is the bytes of all tensors alive (`esp_core.runtime.live`), which compiled code does not show. ESP's, DM's and
 DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
 """
 
@@ -15,16 +15,17 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from esp_core.objectives import Objective
+from esp_core.distillation.loop import Distillation
 from esp_core.runtime import devices
-from esp_core.stages.footprint import MICRO_BATCH, PLAIN, Bench, peak
+from esp_core.stages.footprint import COMPLETE, MICRO_BATCH, PLAIN, distillation, finish, measured
 from esp_core.study import methods
 
 REPLAY, LOW, COMPILED = ":replay", ":bfloat16", ":compiled"
@@ -64,64 +65,68 @@ def main() -> None:
             print(line, flush=True)
 
 
+Ways = dict[tuple[str, int], Callable[[], Distillation]]  # by name and steps of a student: a new job, on the same draws
+
+
 def rows(arguments: argparse.Namespace, ipc: int, device: torch.device) -> Iterator[str]:
     """A line a way at one IPC."""
-    ways = {name: way for method in arguments.methods for name, way in _ways(arguments, method, ipc, device)}
-    times = _times(ways, arguments.repeats)
+    ways: Ways = {name: way for method in arguments.methods for name, way in _ways(arguments, method, ipc, device)}
+    jobs = {name: make() for name, make in ways.items()}
+    times = _times(jobs, arguments.repeats)
     base = times.get(("esp" + PLAIN, 1))
-    for (name, count), (bench, steps, micro_batch) in ways.items():
+    for (name, count), job in jobs.items():
         if (name, count) not in times:
-            yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | out of memory |  |  |  |"
+            yield f"| {name} | {ipc} | {count} | {job.synthetic.images} | out of memory |  |  |  |"
             continue
         own = times[name, count]
         ratio = f"{statistics.median(own) / statistics.median(base):.2f}" if base else ""
-        memory = "" if bench.compiled else f"{peak(lambda b=bench, s=steps, m=micro_batch: b.run(s, m)) / 1e6:.1f}"  # type: ignore[misc]
+        found = None if COMPILED in name else measured(ways[name, count](), count)
+        memory = f"{found / 1e6:.1f}" if found else ""
         spread = f"{1000 * statistics.median(own):.1f} ({1000 * min(own):.1f} to {1000 * max(own):.1f})"
         cosine = f"{agreement(ways, name, count):.5f}" if LOW in name or COMPILED in name else ""
-        yield f"| {name} | {ipc} | {count} | {bench.synthetic.images} | {spread} | {ratio} | {memory} | {cosine} |"
+        yield f"| {name} | {ipc} | {count} | {job.synthetic.images} | {spread} | {ratio} | {memory} | {cosine} |"
 
 
-def _times(ways: dict[Any, tuple[Bench, int, int | None]], repeats: int) -> dict[Any, list[float]]:
+def _times(jobs: dict[tuple[str, int], Distillation], repeats: int) -> dict[tuple[str, int], list[float]]:
     """Seconds of each way that the device's memory holds, the ways taking turns; a first turn warms up."""
-    times: dict[Any, list[float]] = {name: [] for name in ways}
+    times: dict[tuple[str, int], list[float]] = {name: [] for name in jobs}
     for repeat in range(repeats + 1):
         for name in list(times):
-            try:
-                spent = seconds(*ways[name])
-            except torch.OutOfMemoryError:
+            spent = seconds(jobs[name])
+            if spent is None:
                 del times[name]
-                torch.cuda.empty_cache()
-                continue
-            if repeat:
+            elif repeat:
                 times[name].append(spent)
     return times
 
 
 def _ways(
     arguments: argparse.Namespace, method: str, ipc: int, device: torch.device
-) -> Iterator[tuple[Any, tuple[Bench, int, int | None]]]:
-    recipe = {**methods.recipe(method, "", ipc), "real_batch": arguments.real_batch}
-    network = {"name": "convnet3", "width": arguments.width, "depth": 3}
+) -> Iterator[tuple[tuple[str, int], Callable[[], Distillation]]]:
     shape = (arguments.channels, arguments.size, arguments.classes)
-    recipe = _fitting(recipe, shape)
-    bench = Bench(recipe, network, ipc, shape, device)
-    if bench.walks:
-        yield (method, 1), (bench, 1, MICRO_BATCH)
+    network = {"name": "convnet3", "width": arguments.width, "depth": 3}
+    eager = {**methods.recipe(method, "", ipc), "real_batch": arguments.real_batch, "precision": "float32", "compile": "never"}
+    recipe = _fitting(eager, shape)
+
+    def way(micro_batch: int = COMPLETE, steps: int = 1, **changes: Any) -> Callable[[], Distillation]:
+        return partial(distillation, {**recipe, **changes}, network, ipc, shape, device, steps, micro_batch)
+
+    if terms := way()().objectives:
+        yield (method, 1), way(MICRO_BATCH)
         if method == "esp":
-            yield (method + PLAIN, 1), (bench, 1, None)
-        low = {**recipe, "precision": "bfloat16"}
+            yield (method + PLAIN, 1), way()
         if arguments.bfloat16:
-            yield (method + LOW, 1), (Bench(low, network, ipc, shape, device), 1, MICRO_BATCH)
-        if arguments.compile and all(o.traceable for o, _ in bench.objectives(1) if isinstance(o, Objective)):
-            yield (method + COMPILED, 1), (Bench(recipe, network, ipc, shape, device, compiled=True), 1, None)
+            yield (method + LOW, 1), way(MICRO_BATCH, precision="bfloat16")
+        if arguments.compile and all(term.objective.traceable for term in terms):
+            yield (method + COMPILED, 1), way(compile="always")
             if arguments.bfloat16:
-                yield (method + COMPILED + LOW, 1), (Bench(low, network, ipc, shape, device, compiled=True), 1, None)
+                yield (method + COMPILED + LOW, 1), way(compile="always", precision="bfloat16")
         return
     for steps in arguments.steps:
-        yield (method, steps), (bench, steps, None)
+        yield (method, steps), way(steps=steps)
         if method == "mtt":
-            objectives = {"trajectory": {**recipe["objectives"]["trajectory"], "memory": "replay"}}
-            yield (method + REPLAY, steps), (Bench({**recipe, "objectives": objectives}, network, ipc, shape, device), steps, None)
+            replay = {"trajectory": {**recipe["objectives"]["trajectory"], "memory": "replay"}}
+            yield (method + REPLAY, steps), way(steps=steps, objectives=replay)
 
 
 def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -131,34 +136,36 @@ def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, A
     return {**recipe, "parametrisation": {**recipe["parametrisation"], "decoders": 4, "width": 4}}
 
 
-def agreement(ways: dict[Any, tuple[Bench, int, int | None]], name: str, count: int) -> float:
+def agreement(ways: Ways, name: str, count: int) -> float:
     """The cosine of the gradients that a way, and the same method in eager float32, leave at the stored numbers."""
     found: list[Tensor] = []
     for way in (name, name.partition(":")[0]):
-        bench, steps, micro_batch = ways[way, count]
-        bench.run(steps, micro_batch)
-        found.append(torch.cat([t.grad.flatten().double() for t in bench.synthetic.tensors.values() if t.grad is not None]))
+        job = ways[way, count]()
+        seconds(job)
+        found.append(torch.cat([t.grad.flatten().double() for t in job.synthetic.tensors.values() if t.grad is not None]))
     return float(torch.cosine_similarity(*found, dim=0))
 
 
 def operations(arguments: argparse.Namespace, device: torch.device) -> str:
     """A table of the operations of one step of `--profile`'s method, those that take longest first, by their own time."""
-    _, (bench, steps, micro_batch) = next(_ways(arguments, arguments.profile, arguments.ipc[0], device))
-    bench.run(steps, micro_batch)
+    _, make = next(_ways(arguments, arguments.profile, arguments.ipc[0], device))
+    job = make()
+    seconds(job)
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=kinds) as seen:
-        seconds(bench, steps, micro_batch)
+        seconds(job)
     order = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
     return str(seen.key_averages().table(sort_by=order, row_limit=OPERATIONS, max_name_column_width=60))
 
 
-def seconds(bench: Bench, steps: int, micro_batch: int | None) -> float:
-    """Wall seconds of one outer step."""
-    devices.synchronise(bench.device)
+def seconds(job: Distillation) -> float | None:
+    """Wall seconds of the job's next outer step; None where the device's memory is too small for it."""
+    job.recipe["iterations"] = job.step + 1
+    devices.synchronise(job.device)
     start = time.perf_counter()
-    bench.run(steps, micro_batch)
-    devices.synchronise(bench.device)
-    return time.perf_counter() - start
+    fits = finish(job)
+    devices.synchronise(job.device)
+    return time.perf_counter() - start if fits else None
 
 
 if __name__ == "__main__":

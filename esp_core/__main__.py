@@ -21,6 +21,7 @@ COMMANDS = {
         "settings": ("stages.settings", "a study's settings, every default filled in"),
     },
     "Tools": {
+        "condense": ("stages.condense", "condense a folder of images, without Snakemake"),
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
         "plan": ("planning.plan", "what a study will cost"),
         "release": ("stages.release", "publish condensed sets; test released ones"),

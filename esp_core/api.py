@@ -1,7 +1,7 @@
 """Condensing one's own arrays from Python, without Snakemake: a study of one cell, checked as any other, whose stages run here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from esp_core.distillation.condensed import Condensed, load_condensed
+from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
 from esp_core.study import methods, specs
 from esp_core.study.config import Study
@@ -31,6 +32,8 @@ def condense(
     flip: bool = True,
     seed: int = 0,
     device: str = "auto",
+    classes: Sequence[str] | None = None,
+    out: str | Path | None = None,
     **recipe: Any,
 ) -> Condensed:
     """Condense uint8 images (n, C, H, W) with labels (n,), 0 to classes - 1, into `ipc` images' worth of numbers a class.
@@ -38,8 +41,9 @@ def condense(
     `folder` receives the prepared data, the experts and the set, and is read again by the next call: experts made once serve
     every IPC and method. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the method
     needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another
-    class; further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line
-    for each mistake, before anything is written.
+    class; `classes` are their names, numbers without it; `out` is a file to which the set is written too. Further keywords change the
+    method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line for each mistake, before anything is
+    written.
     """
     if not isinstance(method, str) or method == methods.FULL:
         raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")
@@ -55,8 +59,14 @@ def condense(
         "methods": {method: recipe},
     }
     study = _study(config, method)
-    pixels, targets, classes = _arrays(images, labels)
-    return _run(study, (NAME, str(ipc), method), (pixels, targets, classes), Path(folder))
+    pixels, targets, numbers = _arrays(images, labels)
+    names = numbers if classes is None else tuple(map(str, classes))
+    if len(names) != len(numbers):
+        raise UserError(f"classes: {len(names)} names for {len(numbers)} classes; give one for each")
+    made = _run(study, (NAME, str(ipc), method), (pixels, targets, names), Path(folder))
+    if out is not None:
+        files.write(Path(out), made.read_bytes())
+    return load_condensed(made)
 
 
 def _training(changes: Any, count: Any) -> Any:
@@ -113,7 +123,7 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
         raise UserError(f"{name}: no array ({' '.join(str(error).split())}); give one of NumPy's, or a tensor on the CPU") from None
 
 
-def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Condensed:
+def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Path:
     """Try, prepare, train experts and distil, as far as `folder` lacks it. A file's name holds all that its content depends on."""
     from esp_core.runtime import devices
     from esp_core.stages import distill, trial
@@ -128,8 +138,8 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
     made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
     out = folder / f"ipc-{cell[1]}" / f"{cell[2]}-{made_of}.safetensors"
     if not out.exists():
-        distill.run(spec, data, manifest, out, code)
-    return load_condensed(out)
+        distill.run(spec, data, manifest, out, code, study.config["device"])
+    return out
 
 
 def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path) -> Path:
@@ -138,7 +148,7 @@ def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tu
     from esp_core.datasets.source import Part, Source
 
     code = source_digest("esp_core.datasets.store")
-    content = [code, pixels.shape, digest(pixels.tobytes()), digest(targets.tobytes())]
+    content = [code, pixels.shape, list(classes), digest(pixels.tobytes()), digest(targets.tobytes())]
     out = folder / f"data-{digest(canonical(content))}.h5"
     if not out.exists():
         part = Part("images", pixels, targets)
@@ -155,6 +165,6 @@ def _experts(study: Study, data: Path, folder: Path) -> Path:
     out, shard = place / "manifest.json", place / "shard-000.h5"
     if not out.exists():
         if not shard.exists():
-            produce(spec, code, data, shard)
+            produce(spec, code, data, shard, study.config["device"])
         manifest.build(out, specs.spec(study, "manifest", NAME), [shard])
     return out

@@ -1,8 +1,13 @@
 """Result paths are spelled once, and are those that the design fixes."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from esp_core.study.places import output
+from esp_core.study.places import PATTERNS, output
+
+RULES = Path(__file__).resolve().parents[1] / "workflow" / "rules"
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,12 @@ from esp_core.study.places import output
 )
 def test_where_a_job_leaves_its_first_output(job: tuple[str, ...], path: str) -> None:
     assert str(output("s", *job)) == path
+
+
+def test_every_rule_leaves_its_first_output_there():
+    text = (RULES / "common.smk").read_text()
+    rules = dict(re.findall(r'^    "(\w+)": "(\w+)",$', text.partition("RULES = {")[2].partition("}")[0], flags=re.MULTILINE))
+    rules |= {"evaluate_full": "evaluate_full", "plots": "plot_memory"}
+    bodies = "\n".join(path.read_text() for path in RULES.glob("*.smk"))
+    outputs = dict(re.findall(r'^rule (\w+):\n(?:(?: .*)?\n)*?    output:\n[^"]*"([^"]+)"', bodies, flags=re.MULTILINE))
+    assert {stage: outputs[rule] for stage, rule in rules.items()} == {stage: f"<results>/{path}" for stage, path in PATTERNS.items()}

@@ -19,7 +19,7 @@ def test_the_file_is_the_whole_study(name, tmp_path):
     study, out = load(ROOT / "config" / f"{name}.yaml"), tmp_path / "settings.yaml"
     settings.run(json.loads(json.dumps(spec(study, "settings"))), out)
     again = Study(yaml.safe_load(out.read_text()))
-    assert again.config == study.config
+    assert again.config == study.config | {"device": "auto"}, "where it ran is no setting of what it computed"
     assert [spec(again, *job) for job in again.jobs()] == [spec(study, *job) for job in study.jobs()]
     assert html.escape(out.read_text()) in out.with_suffix(".html").read_text()
 

@@ -32,14 +32,19 @@ def read(
     found = folders.find(root)
     if found.test:
         refuse_fraction(test_fraction, request, str(found.test.root))
-    first = found.train.files[0][0].path
-    form = pictures.form_like(pictures.opened(Path(first), []), first, mode, size)
-    train = _part(found.train, form, found.remarks)
+    train, form = training(found, size, mode)
     origin = {"from": str(root), "images": len(train.labels)}
     if found.test:
         return Source(found.classes, train, _part(found.test, form, found.remarks), origin, remarks=found.remarks)
     train, test, facts = split(train, test_fraction, request, found.classes)
     return Source(found.classes, train, test, {**origin, **facts}, remarks=found.remarks)
+
+
+def training(found: folders.Found, size: int | None = None, mode: str | None = None) -> tuple[Part, pictures.Form]:
+    """The training images of a folder, and the form that they were brought to; arguments as in `read`. Raises UserError."""
+    first = found.train.files[0][0].path
+    form = pictures.form_like(pictures.opened(Path(first), []), first, mode, size)
+    return _part(found.train, form, found.remarks), form
 
 
 def _part(part: folders.Part, form: pictures.Form, remarks: Remarks) -> Part:

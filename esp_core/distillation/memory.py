@@ -5,6 +5,7 @@ and gives the same bits. Where others hold the memory, running out halves the mi
 """
 
 import os
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -31,18 +32,27 @@ def total_bytes(device: torch.device) -> int:
 
 def saved_bytes(synthetic: Parametrisation, state: State) -> float:
     """Bytes that autograd keeps for one image's forward pass, decoding included."""
+
+    def forward() -> None:
+        units = torch.arange(1)
+        Batch(state, synthetic.decode(units), synthetic.labels(units), trace=True, graph=True).logits.sum()
+
+    return max(1, kept_bytes(forward, (state.theta, *synthetic.tensors.values()))) / synthetic.images_per_unit
+
+
+def kept_bytes(work: Callable[[], object], shared: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps of `work` until its backward pass, those of `shared` left out."""
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> None:
         # Detached, and nothing handed back: a graph that holds its own outputs through a hook is never freed.
-        kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        kept[tensor.untyped_storage()._cdata] = tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, _never_unpacked):
-        units = torch.arange(1)
-        Batch(state, synthetic.decode(units), synthetic.labels(units), trace=True, graph=True).logits.sum()
-    for shared in (state.theta, *synthetic.tensors.values()):
-        kept.pop(shared.untyped_storage().data_ptr(), None)
-    return max(1, sum(t.untyped_storage().nbytes() for t in kept.values())) / synthetic.images_per_unit
+        work()
+    for tensor in shared:
+        kept.pop(tensor.untyped_storage()._cdata, None)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def _never_unpacked(packed: None) -> Tensor:

@@ -8,7 +8,7 @@ because its settings or code changed, is what `snakemake -n` tells. The rates ar
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import yaml
 from esp_core.planning.costing import Cost, cost
 from esp_core.planning.rates import Device, device, rates
 from esp_core.runtime.errors import UserError, command
+from esp_core.study import places
 from esp_core.study.config import Study, load
 from esp_core.study.gpu import device_type, threads
-from esp_core.study.methods import FULL
 from esp_core.study.provenance import ROOT
 
 # The stages that are shown, what they run, and the rule whose threads a profile sets.
@@ -34,6 +34,7 @@ STAGES = {
     "figures": ("footprint", "figures", "plots"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
+ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # where there is no checkout with profiles
 RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
 
 
@@ -69,15 +70,9 @@ class Row:
     memory: float
 
 
-def slots(profile: Path, asked: str) -> Slots:
+def slots(profile: Path | None, asked: str) -> Slots:
     """What a profile of Snakemake allows to jobs on the device that a study asks for. Raises UserError where it cannot be read."""
-    path = profile / "profile.yaml" if profile.is_dir() else profile
-    try:
-        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
-        ) from None
+    settings = ONE_GPU if profile is None else _profile(profile)
     wanted = settings.get("cores", settings.get("jobs", "all"))
     cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
     here = settings.get("executor", "local") == "local"
@@ -87,32 +82,19 @@ def slots(profile: Path, asked: str) -> Slots:
     return Slots(cores, int(limit), settings.get("set-threads") or {}, device, here)
 
 
+def _profile(profile: Path) -> dict[str, Any]:
+    path = profile / "profile.yaml" if profile.is_dir() else profile
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
+        ) from None
+
+
 def _cores() -> int:
     """The cores that this process may use, as Snakemake counts them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def output(results: Path, study: Study, stage: str, *job: str) -> Path:
-    """What a job leaves, its first output."""
-    own = results / study.name
-    if stage == "evaluate":
-        dataset, ipc, method, network = job
-        return own / "evaluated" / dataset / (Path(FULL) if method == FULL else Path(f"ipc-{ipc}") / method) / f"{network}.csv"
-    if stage == "distill":
-        return own / "distilled" / job[0] / f"ipc-{job[1]}" / f"{job[2]}.safetensors"
-    places: dict[str, Callable[..., Path]] = {
-        "download": lambda name: results / "downloads" / name / "files.json",
-        "prepare": lambda name: own / "data" / f"{name}.h5",
-        "network": lambda name: own / "data" / f"{name}.network.json",
-        "trial": lambda name: own / "data" / f"{name}.trial.json",
-        "experts": lambda name, shard: own / "experts" / name / f"shard-{shard.zfill(3)}.h5",
-        "manifest": lambda name: own / "experts" / name / "manifest.json",
-        "tables": lambda table: own / "tables" / f"table{table}.csv",
-        "claims": lambda: own / "tables" / "claims.csv",
-        "settings": lambda: own / "tables" / "settings.yaml",
-        "footprint": lambda figure: own / "figures" / f"{figure}.csv",
-    }
-    return places[stage](*job) if stage in places else own / "figures" / f"{job[0]}.png"
 
 
 def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
@@ -121,7 +103,7 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
     workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
-        todo = [job for job in jobs if results is None or not output(results, study, *job).is_file()]
+        todo = [job for job in jobs if results is None or not (results / places.output(study.name, *job)).is_file()]
         on = device(name, allowed.of(stage))
         costs = [cost(study, on, *job) for job in todo]
         notes += [note for one in costs for note in one.notes]
@@ -136,8 +118,8 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
 
 def _hours(costs: Iterable[Cost], on: Device) -> float:
     """Device-hours: of a processor's cores, or of a GPU for the jobs that compute on it."""
-    cores = on.values["device_memory"] == 0
-    return sum(one.seconds * (on.threads if one.device and cores else 1) for one in costs if one.device or cores) / 3600
+    each = 1 if on.is_gpu else on.threads
+    return sum(one.seconds * (each if one.device else 1) for one in costs if one.device or not on.is_gpu) / 3600
 
 
 def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
@@ -151,7 +133,7 @@ def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
 
 def written(rows: Iterable[Row], name: str) -> Iterator[str]:
     """The rows as aligned lines."""
-    unit = "core-hours" if device(name).values["device_memory"] == 0 else "GPU-hours"
+    unit = "GPU-hours" if device(name).is_gpu else "core-hours"
     yield f"{'stage':<10}{'jobs':>6}{'done':>6}{unit:>12}{'wall time':>14}{'disk':>10}{'memory':>10}"
     for row in rows:
         cells = f"{_number(row.hours):>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
@@ -180,7 +162,7 @@ def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
     """A note a stage whose jobs at once may take more than the memory of this machine, where they compute on its processor."""
     for row in rows:
         jobs = allowed.jobs(row.stage, on_device=True)
-        if allowed.here and not on.values["device_memory"] and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
+        if allowed.here and not on.is_gpu and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
             cores = max(1, int(on.total_memory / row.memory)) * allowed.of(row.stage)
             each = f"{jobs} jobs at once of up to {_bytes(row.memory)} each"
             yield f"{row.stage}: {each} are more than this machine's {_bytes(on.total_memory)}; snakemake --cores {cores} runs fewer"
@@ -193,13 +175,15 @@ def main() -> None:
     parser.add_argument(
         "--device", help="one that esp_core/planning/rates.yaml has rates for; by default what the study asks for and is here"
     )
-    parser.add_argument("--profile", type=Path, default=DEFAULT, help="Snakemake's profile; workflow/profiles/default by default")
+    parser.add_argument(
+        "--profile", type=Path, default=DEFAULT if DEFAULT.is_dir() else None, help="Snakemake's profile; by default that of the checkout"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
     args = parser.parse_args()
     study = load(args.config)
     asked = str(study.config["device"])
     if args.device:
-        asked = "cuda" if device(args.device).values["device_memory"] else "cpu"
+        asked = "cuda" if device(args.device).is_gpu else "cpu"
     allowed = slots(args.profile, asked)
     name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
     on = device(name)

@@ -19,11 +19,11 @@ LEAST_FREE = 2**30  # bytes: CUDA's context and the workspaces of its libraries 
 _mine: set[int] = set()  # CUDA devices that this process has leased
 
 
-def pick(name: str = "auto", needs: int = 0) -> torch.device:
-    """The device called `name`; "auto" takes cuda, then mps, then cpu. `needs`: bytes of its memory that the job is sure to use.
+def pick(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes cuda, then mps, then cpu.
 
     A CUDA device is leased for the life of the process where several are visible, or where ESP_GPU_SHARE limits who shares one.
-    Raises UserError where the device is not there, or has not enough memory free.
+    Raises UserError where the device is not there, or has no memory free.
     """
     if name == "auto":
         mps = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -34,7 +34,7 @@ def pick(name: str = "auto", needs: int = 0) -> torch.device:
             seen = f"sees {torch.cuda.device_count() or 'no'} CUDA device(s)"
             raise UserError(f"device: {name} is asked for, but torch {torch.__version__} {seen}; use auto or cpu")
         device = _leased(device)
-        _check_memory(device, LEAST_FREE + needs)
+        _check_memory(device)
     _announce(device)
     return device
 
@@ -55,14 +55,14 @@ def _leased(device: torch.device) -> torch.device:
     return torch.device("cuda", min(_mine.intersection(wanted)))
 
 
-def _check_memory(device: torch.device, needs: int) -> None:
-    """Raises UserError where less than `needs` bytes of the device are free; what this process holds in reserve counts as free."""
+def _check_memory(device: torch.device) -> None:
+    """Raises UserError where less than `LEAST_FREE` of the device is free; what this process holds in reserve counts as free."""
     free, total = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device)
-    if free < needs:
+    if free < LEAST_FREE:
         has = f"{torch.cuda.get_device_name(device)} has {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         way_on = f"end what else runs there, hide it with CUDA_VISIBLE_DEVICES, or lower {leases.SHARE}"
-        raise UserError(f"device: {has}, and this job needs at least {needs / 2**30:.1f}; {way_on}")
+        raise UserError(f"device: {has}, and a job needs at least {LEAST_FREE / 2**30:.0f}; {way_on}")
 
 
 @cache

@@ -1,11 +1,10 @@
 """Which of a machine's GPUs a job works on: each job holds a lease, and at most `share` jobs hold one on the same device.
 
 Snakemake counts GPUs but names none, so the jobs agree among themselves, through a folder of the machine with a file for each slot of
-each device. The lease is a lock (`flock`) on the open file, not the file: the kernel gives it back on any death of the process, and a
-file that a crash left behind stands in nobody's way.
+each device. The lease is a lock on the open file (`filelock`), not the file: the system gives it back on any death of the process, a file
+that a crash left behind stands in nobody's way, and a forked child does not inherit it.
 """
 
-import fcntl
 import os
 import stat
 import tempfile
@@ -15,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from esp_core.runtime.errors import UserError, naming
 
 FOLDER, SHARE = "ESP_LEASES", "ESP_GPU_SHARE"  # environment variables
 POLL, WORD = 1.0, 60.0  # seconds between two looks for a free slot, and between two lines about the waiting
 
-_held: set[int] = set()  # descriptors of this process
+_held: list[FileLock] = []  # until this process ends
 
 
 @dataclass(frozen=True)
@@ -87,24 +88,14 @@ def _free(place: Path, devices: Sequence[str], share: int) -> Lease | None:
 
 def _lock(path: Path) -> bool:
     """Lock a slot for the life of this process; False where another holds it."""
-    with naming(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(file)
-            if isinstance(error, BlockingIOError):
-                return False
-            raise UserError(f"{path}: cannot be locked ({error.strerror}); name a folder on a local disk in {FOLDER}") from None
-        os.utime(file)  # a slot in use must not look old to what clears temporary files away
-    _held.add(file)
+    lock = FileLock(path, mode=0o600, blocking=False, fallback_to_soft=False)
+    try:
+        with naming(path):
+            lock.acquire()
+            path.touch()  # a slot in use must not look old to what clears temporary files away
+    except Timeout:
+        return False
+    except OSError as error:
+        raise UserError(f"{path}: cannot be locked ({error.strerror}); name a folder on a local disk in {FOLDER}") from None
+    _held.append(lock)
     return True
-
-
-def _forget() -> None:
-    """In a forked child, which would otherwise hold the lease beyond its parent's death."""
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -27,8 +27,3 @@ class SeedRows:
         self.rows[row["seed"]] = row
         lines = [json.dumps({"identity": self.identity, "row": row}) for row in self.rows.values()]
         files.write(self.path, "\n".join(lines) + "\n")
-
-
-def part_of(out: Path) -> Path:
-    """Where the rows for the output `out` are kept."""
-    return out.with_name(out.name + ".part")

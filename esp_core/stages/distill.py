@@ -17,7 +17,7 @@ from esp_core.study.provenance import canonical, digest
 CHECKPOINT_SECONDS = 60.0
 
 
-def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "") -> None:
+def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
     """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
     from esp_core import datasets
     from esp_core.distillation import saturation
@@ -27,13 +27,13 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     from esp_core.trajectories.reader import Trajectories
 
     devices.reuse_memory()
-    device = devices.pick(spec.get("device", "auto"))
-    data = datasets.load(data_path, device, spec.get("validation"))
+    place = devices.pick(device)
+    data = datasets.load(data_path, place, spec.get("validation"))
     data.check_ipc(spec["ipc"])
-    experts = Trajectories(experts_path, device) if experts_path else None
+    experts = Trajectories(experts_path, place) if experts_path else None
     if experts is not None:
         experts.check(spec, data.digest)
-    job = Distillation(spec, data, experts, device)
+    job = Distillation(spec, data, experts, place)
     part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
     seconds = part.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
@@ -60,8 +60,8 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         **({"at_floor": job.at_floor} if job.learned else {}),
         "compiled": job.walker.compiled,
         "precision": job.network.precision,
-        "peak_memory_bytes": devices.peak_memory(device),
-        **devices.describe(device),
+        "peak_memory_bytes": devices.peak_memory(place),
+        **devices.describe(place),
     }
     save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
     files.discard(part.path)
@@ -138,6 +138,7 @@ def main() -> None:
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")
     one.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
     one.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
+    one.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     export = stages.add_parser("export", help="write a condensed set's images for other programs")
     export.add_argument("condensed", type=Path)
     export.add_argument("folder", type=Path)
@@ -146,7 +147,7 @@ def main() -> None:
     if args.stage == "run":
         if args.experts is not None and not args.experts.exists():
             raise UserError(f"--experts {args.experts}: no such file")
-        run(args.spec, args.data, args.experts, args.out, args.code)
+        run(args.spec, args.data, args.experts, args.out, args.code, args.device)
     else:
         from esp_core.distillation.export import export as write
 

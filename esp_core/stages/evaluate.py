@@ -29,7 +29,9 @@ COLUMNS = (
 CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
 
 
-def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None) -> list[Row]:
+def run(
+    spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None, device: str = "auto"
+) -> list[Row]:
     """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
 
     `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part` is
@@ -40,7 +42,7 @@ def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = ""
     from esp_core.runtime.seedrows import SeedRows
 
     devices.reuse_memory()
-    job = _Evaluation(spec, data_path, condensed_path, code)
+    job = _Evaluation(spec, data_path, condensed_path, code, device)
     kept = SeedRows(part, job.identity) if part else None
     rows = dict(kept.rows) if kept else {}
     label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
@@ -57,7 +59,7 @@ def run(spec: Spec, data_path: Path, condensed_path: Path | None, code: str = ""
 class _Evaluation:
     """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
 
-    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str):
+    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str, device: str):
         from esp_core import datasets
         from esp_core.distillation.condensed import check_data, load_condensed
         from esp_core.networks import trying
@@ -65,7 +67,7 @@ class _Evaluation:
         from esp_core.training.epoch import Images
         from esp_core.training.loop import protocol
 
-        self.spec, self.device = spec, devices.pick(spec.get("device", "auto"))
+        self.spec, self.device = spec, devices.pick(device)
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed_path is None:
@@ -163,15 +165,14 @@ def _curve(losses: list[float]) -> str:
     return " ".join(f"{epoch}:{losses[epoch - 1]:.4g}" for epoch in epochs)
 
 
-def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "") -> None:
+def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
     """`run`, going on where an interrupted one was, and its rows as CSV in `out`, whole or not at all."""
     from esp_core.runtime import files
-    from esp_core.runtime.seedrows import part_of
 
-    part, text = part_of(out), io.StringIO()
+    part, text = out.with_name(out.name + ".part"), io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(run(spec, data_path, condensed_path, code, part))
+    writer.writerows(run(spec, data_path, condensed_path, code, part, device))
     files.write(out, text.getvalue())
     files.discard(part)
 
@@ -184,5 +185,6 @@ def main() -> None:
     parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
     parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")
     parser.add_argument("--code", default="", help="digest of the code that runs, recorded in every row")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     args = parser.parse_args()
-    finish(args.spec, args.data, args.condensed, args.out, args.code)
+    finish(args.spec, args.data, args.condensed, args.out, args.code, args.device)

@@ -18,7 +18,7 @@ def train(arguments: argparse.Namespace) -> None:
     devices.reuse_memory()
     network = place("network", arguments.spec["network"]["name"])[0]
     code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
-    produce(arguments.spec, code, arguments.data, arguments.out)
+    produce(arguments.spec, code, arguments.data, arguments.out, arguments.device)
 
 
 def manifest(arguments: argparse.Namespace) -> None:
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
     one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
     one.add_argument("--out", type=Path, required=True, help="the shard to write")
+    one.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     one.set_defaults(run=train)
     two = commands.add_parser("manifest", help="list the shards of a study")
     two.add_argument("--spec", type=jobspec.read, required=True, help="JSON: that of the shards, with total and shard for first and count")

@@ -154,8 +154,8 @@ def test(path: Path, network: str, data: Path | None, seeds: int, device: str, r
     if network not in card["tests"]:
         raise UserError(f"--network {network}: the card tells of {', '.join(card['tests'])}")
     said = card["tests"][network]
-    job = {**said["spec"], "seeds": seeds, "device": device}
-    found = pd.Series([float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path)])
+    job = {**said["spec"], "seeds": seeds}
+    found = pd.Series([float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path, device=device)])
     ours = {"mean": found.mean(), "std": found.std(), "n": seeds}
     return "; ".join([f"{network}: {_spread(ours, 2)} % (n = {seeds})", f"the card says {_spread(said, 2)} % (n = {said['n']})"])
 

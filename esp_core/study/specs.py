@@ -79,7 +79,6 @@ def _trajectories(study: Study, dataset: str) -> Spec:
         "network": study.distill_network(dataset),
         "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep")},
         "keep": settings["keep"],
-        "device": study.config["device"],
     }
 
 
@@ -102,7 +101,6 @@ def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
         "network": study.distill_network(dataset),
         "recipe": study.recipe(dataset, int(ipc), method),
         "experts": experts,
-        "device": study.config["device"],
     }
 
 
@@ -120,7 +118,6 @@ def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -
         "seeds": settings["seeds"],
         "precision": settings["precision"],
         "compile": settings["compile"],
-        "device": study.config["device"],
     }
 
 
@@ -147,7 +144,7 @@ def _claims(study: Study) -> Spec:
 
 
 def _settings(study: Study) -> Spec:
-    return {"config": study.config}
+    return {"config": {key: value for key, value in study.config.items() if key != "device"}}  # what is computed, not where
 
 
 def _footprint(study: Study, figure: str) -> Spec:
@@ -161,7 +158,6 @@ def _footprint(study: Study, figure: str) -> Spec:
             method: {str(ipc): study.recipe(asked.dataset, ipc, method) for ipc in sorted({*asked.ipcs, asked.at})}
             for method in asked.methods
         },
-        "device": study.config["device"],
     }
 
 
@@ -300,6 +296,7 @@ def _footprint_modules(study: Study, figure: str) -> Iterator[str]:
     recipes = [study.recipe(asked.dataset, asked.at, method) for method in asked.methods]
     yield from _network_modules(study.distill_network(asked.dataset)["name"])
     yield from sorted({f"esp_core.parametrisations.{recipe['parametrisation']['kind']}" for recipe in recipes})
+    yield from sorted({f"esp_core.teachers.{recipe['teacher']['kind']}" for recipe in recipes if recipe["objectives"]})
     yield from sorted({f"esp_core.objectives.{kind}" for recipe in recipes for kind in recipe["objectives"]})
 
 

@@ -22,7 +22,7 @@ from esp_core.trajectories.partial import Part, Record, unfinished
 from esp_core.trajectories.trainer import Recipe, Trainer, settings
 
 
-def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None:
+def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path, device: str = "auto") -> None:
     """Train the experts first .. first + count - 1 of `spec` and write them to `out`.
 
     Raises UserError for a bad spec, data of another name, divergence, and a shard that another job is training.
@@ -31,9 +31,9 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path) -> None
     recipe = settings(spec["training"])
     if not 2 <= spec["keep"] <= recipe.epochs + 1:
         raise UserError(f"experts.keep: {spec['keep']} snapshots; a trajectory of {recipe.epochs} epochs has 2 to {recipe.epochs + 1}")
-    device = devices.pick(spec["device"])
-    engine.make_deterministic(device)
-    data = load(data_path, device, spec.get("validation"))
+    place = devices.pick(device)
+    engine.make_deterministic(place)
+    data = load(data_path, place, spec.get("validation"))
     if data.name != spec["dataset"]:
         raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")
     shard = _Shard(spec, recipe, data)

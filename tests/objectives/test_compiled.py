@@ -134,7 +134,7 @@ class Peeking(objectives.build("distribution").__class__):
 
 
 def test_an_objective_that_cannot_be_traced_stays_eager(capsys):
-    terms = [Weighted("mine", Peeking(), 1.0)]
+    terms = [Weighted("mine", Peeking("features", "mean"), 1.0)]
     case, over = setting("pixels"), passes(terms)
     _, found = gradients(terms, *case, over)
     assert over[1].names == [] and over[0].names == ["sums"] and "whole: not compiled" in capsys.readouterr().err

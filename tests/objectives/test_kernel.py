@@ -11,7 +11,7 @@ from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
-from esp_core.stages.footprint import peak
+from esp_core.runtime.live import peak
 from esp_core.study import methods
 
 CLASSES, SIZE = 3, 8

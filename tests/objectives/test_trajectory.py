@@ -14,7 +14,7 @@ from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.stages.footprint import peak
+from esp_core.runtime.live import peak
 from esp_core.study import methods
 
 CLASSES, SIZE, DSA = 3, 8, "color_crop_cutout_flip_scale_rotate"

@@ -9,7 +9,7 @@ from esp_core.distillation import memory
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime.errors import UserError
-from esp_core.stages.footprint import LiveBytes
+from esp_core.runtime.live import LiveBytes
 from esp_core.training import compiling
 
 CPU = torch.device("cpu")

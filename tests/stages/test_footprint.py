@@ -5,9 +5,12 @@ import torch
 from small import ADAM, COMMON, LATENT, NETWORK, SGD, TEACHER
 
 from esp_core.distillation import memory
-from esp_core.stages.footprint import PLAIN, Bench, LiveBytes, peak, run
+from esp_core.distillation.passes import Passes
+from esp_core.objectives.trajectory import Trajectory
+from esp_core.runtime.live import LiveBytes, peak
+from esp_core.stages.footprint import PLAIN, distillation, needed, run
 
-SHAPE = (1, 8, 3)
+SHAPE = (1, 8, 3)  # channels, size, classes
 ESP = {
     **COMMON,
     "augment": "crop",
@@ -19,7 +22,7 @@ ESP = {
 
 
 def mtt(way):
-    own = {"parametrisation": {"kind": "pixels", "init": "random"}, "teacher": TEACHER, "optimiser": SGD}
+    own = {"parametrisation": {"kind": "pixels", "init": "random"}, "teacher": TEACHER, "optimiser": {**SGD, "lr_step_size": 0.1}}
     return {**COMMON, **own, "augment": "crop", "objectives": {"trajectory": {"steps": 3, "batch": None, "step_size": 0.1, "memory": way}}}
 
 
@@ -52,7 +55,7 @@ def measured():
 
 
 def test_the_exact_walk_is_flat_in_ipc_and_steps(measured):
-    assert measured["ipc", "esp", 50, 2] <= 1.1 * measured["ipc", "esp", 10, 2]
+    assert measured["ipc", "esp", 50, 2] <= 1.2 * measured["ipc", "esp", 10, 2]  # the optimiser keeps three values a stored number
     assert measured["steps", "esp", 10, 8] <= 1.1 * measured["steps", "esp", 10, 2]
 
 
@@ -63,8 +66,24 @@ def test_a_plain_double_backward_grows_with_ipc_and_an_unrolled_graph_with_steps
 
 
 def test_what_would_not_fit_is_left_out(monkeypatch):
-    bench = Bench(mtt("graph"), NETWORK, 10, SHAPE, torch.device("cpu"))
-    monkeypatch.setattr(memory, "total_bytes", lambda _: 2 * bench.needed(5))
+    job = distillation(mtt("graph"), NETWORK, 10, SHAPE, torch.device("cpu"), 1, 64)
+    limit = 2 * needed(job, 5)
+    monkeypatch.setattr(memory, "total_bytes", lambda _: limit)
     found = rows(mtt=mtt("graph"), tesla=mtt("tesla"))
     assert found["steps", "mtt", 10, 2] is not None and found["steps", "mtt", 10, 8] is None
     assert found["steps", "tesla", 10, 8] is not None
+
+
+@pytest.mark.parametrize("recipe", [ESP, mtt("graph")], ids=["walk", "whole"])
+def test_what_the_device_runs_out_of_has_no_bytes(recipe, monkeypatch):
+    """A walk would go on in smaller parts, which is another measurement."""
+
+    def scarce(self, *_):
+        raise torch.OutOfMemoryError("stand-in for a full device")
+
+    monkeypatch.setattr(Trajectory, "backward", scarce)
+    whole = Passes.whole
+    monkeypatch.setattr(Passes, "whole", lambda self, batch, real: scarce(self) if len(batch.images) > 20 else whole(self, batch, real))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    found = rows(method=recipe)
+    assert found["ipc", "method" + PLAIN * (recipe is ESP), 10, 2] is None

@@ -11,7 +11,7 @@ from esp_core.distillation.loop import Distillation
 from esp_core.distillation.outer import Outer
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.stages.footprint import LiveBytes
+from esp_core.runtime.live import LiveBytes
 from esp_core.study import methods
 
 CPU = torch.device("cpu")

@@ -90,6 +90,11 @@ def test_the_order_of_the_config_is_not_a_change(repository):
     assert repository.planned() == set()
 
 
+def test_another_device_runs_nothing(repository):
+    repository.save(repository.config | {"device": "auto"})
+    assert repository.planned() == set()
+
+
 def test_the_evaluations_settings_run_the_evaluations_and_the_tables(repository):
     config = repository.config
     config["evaluation"]["epochs"] = 3

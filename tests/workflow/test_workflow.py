@@ -160,7 +160,7 @@ class Mine(Distribution):
 
 
 def build(strength=1.0):
-    mine = Mine()
+    mine = Mine("features", "mean")
     mine.strength = strength
     return mine
 """

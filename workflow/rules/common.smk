@@ -86,6 +86,11 @@ wildcard_constraints:
     figure="|".join(map(re.escape, STUDY.figures)),
 
 
+def asked_device(wildcards, output):
+    """The device that the study asks for. Snakemake compares no function of `output`: where a job runs is not what it computes."""
+    return STUDY.config["device"]
+
+
 def device():
     """What jobs compute on: cuda, mps or cpu."""
     # A dry run knows nothing of the executor but what only a cluster needs, the most jobs at once.

@@ -20,8 +20,9 @@ rule distill:
     params:
         spec=spec_of("distill"),
         code=code_of("distill"),
+        device=asked_device,
         experts=option("--experts", "experts"),
     shell:
-        "python -m esp_core distill run --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core distill run --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} {params.experts}"
         " --out {output.condensed:q} > {log:q} 2>&1"

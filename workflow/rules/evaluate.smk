@@ -18,8 +18,9 @@ rule evaluate:
     params:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
+        device=asked_device,
     shell:
-        "python -m esp_core evaluate --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core evaluate --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} --condensed {input.condensed:q}"
         " --out {output.rows:q} > {log:q} 2>&1"
 
@@ -43,6 +44,7 @@ rule evaluate_full:
     params:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
+        device=asked_device,
     shell:
-        "python -m esp_core evaluate --spec {params.spec:q} --code {params.code}"
+        "python -m esp_core evaluate --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} --out {output.rows:q} > {log:q} 2>&1"

@@ -42,8 +42,9 @@ rule train_experts:
     params:
         spec=spec_of("experts"),
         code=code_of("experts"),
+        device=asked_device,
     shell:
-        "python -m esp_core experts train --spec {params.spec:q} --data {input.data:q}"
+        "python -m esp_core experts train --spec {params.spec:q} --device {params.device} --data {input.data:q}"
         " --out {output.shard:q} > {log:q} 2>&1"
 
 

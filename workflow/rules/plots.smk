@@ -19,8 +19,9 @@ rule measure_memory:
     params:
         spec=spec_of("footprint"),
         code=code_of("footprint"),
+        device=asked_device,
     shell:
-        "python -m esp_core footprint --spec {params.spec:q} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
+        "python -m esp_core footprint --spec {params.spec:q} --device {params.device} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
 rule plot_memory:

@@ -1,0 +1,98 @@
+"""What there is to compute: the images of a dataset, and what torch counts on real networks and parametrisations.
+
+They are counted on torch's `meta` device, where tensors have shapes and no numbers.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esp_core import networks, parametrisations
+from esp_core.datasets import catalogue
+from esp_core.distillation.memory import kept_bytes
+from esp_core.parametrisations import Task
+from esp_core.runtime.live import LiveBytes
+from esp_core.study.config import Study
+from esp_core.study.provenance import canonical
+from esp_core.training.compiling import operations
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a dataset."""
+
+    classes: int
+    channels: int
+    size: int
+    train: int
+    test: int
+    known: bool = True
+
+    @property
+    def values(self) -> int:
+        """Numbers of one image."""
+        return int(self.channels * self.size**2)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of one image forward: operations (multiply and add are two), values that are written, calls that write them, bytes that autograd
+    keeps until the backward pass; and parameters in all."""
+
+    operations: float
+    activations: float
+    calls: int
+    kept: float
+    parameters: int
+
+
+def shape(study: Study, dataset: str) -> Shape:
+    """Classes, image and counts of a dataset; of one that is the user's own a guess, for it has not been read yet."""
+    settings = study.datasets[dataset]
+    entry, size = catalogue.ENTRIES.get(settings["kind"]), settings["options"].get("size")
+    if entry is None:
+        return Shape(10, 3, size or 32, 10_000, 2_000, known=False)
+    channels, own, _ = entry.shape
+    return Shape(entry.classes, channels, size or own, entry.train, entry.test)
+
+
+def network(settings: Mapping[str, Any], data: Shape) -> Count:
+    """Of a network, by name or import path, on images of `data`. Raises UserError where it cannot be built or run."""
+    return _network(canonical(dict(settings)), data)
+
+
+@cache
+def _network(settings: str, data: Shape) -> Count:
+    own = json.loads(settings)
+    with torch.device("cpu" if ":" in own["name"] else "meta"):  # a user's code may do what tensors without numbers cannot
+        model = networks.build(**own, channels=data.channels, size=data.size, classes=data.classes, seed=0).eval()
+        images = torch.zeros(1, data.channels, data.size, data.size)
+    with networks.told(own["name"], f"fails on an image of {data.channels} x {data.size} x {data.size}"):
+        return _count(lambda: model(images), list(model.parameters()))
+
+
+def synthetic(parametrisation: Mapping[str, Any], ipc: int, data: Shape) -> tuple[int, Count]:
+    """Images that a condensed set decodes to, and what the decoding of one takes. Raises UserError where it does not fit the budget."""
+    return _synthetic(canonical(dict(parametrisation)), ipc, data)
+
+
+@cache
+def _synthetic(parametrisation: str, ipc: int, data: Shape) -> tuple[int, Count]:
+    with torch.device("meta"):
+        task = Task(data.classes, ipc, data.channels, data.size, torch.zeros(data.channels), torch.ones(data.channels))
+        made = parametrisations.build(task, **json.loads(parametrisation))
+        tensors, unit = [tensor.requires_grad_() for tensor in made.tensors.values()], torch.arange(1)
+        return made.images, _count(lambda: made.decode(unit), tensors, made.images_per_unit)
+
+
+def _count(forward: Callable[[], object], parameters: Sequence[Tensor], images: int = 1) -> Count:
+    """Of an image, where `forward` goes over so many."""
+    with LiveBytes() as seen:
+        found = operations(forward)
+    kept = kept_bytes(forward, parameters)
+    return Count(found / images, seen.written / images, seen.calls, kept / images, sum(t.numel() for t in parameters))

@@ -1,0 +1,44 @@
+"""Tool `condense`: a folder of images, a folder a class, made into a condensed set without Snakemake.
+
+    python -m esp_core condense FOLDER --ipc 10 --size 32 --out SET.safetensors
+
+Where the folder holds `train` and `test`, `train` is condensed, else all of it. The experts stay in `--work` and serve the next call.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from esp_core.runtime.errors import UserError, command
+
+
+def run(folder: Path, out: Path, work: Path, size: int | None, **choices: Any) -> str:
+    """Condense the images of `folder` into `out`, with the `choices` of `esp_core.condense`; a line that says what lies there."""
+    from esp_core import api
+    from esp_core.datasets import folders, imagefolder
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one that holds a folder of images for each class")
+    found = folders.find(folder)
+    train, _ = imagefolder.training(found, size, "RGB")
+    made = api.condense(train.images, train.labels, classes=found.classes, folder=work, out=out, **choices)
+    return f"{out}: {len(made.labels)} images of {len(found.classes)} classes, from {len(train.labels)}"
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m esp_core condense", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="a folder for each class, or train/CLASS and test/CLASS")
+    parser.add_argument("--ipc", type=int, default=1, help="images' worth of numbers a class; 1 by default")
+    parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
+    parser.add_argument("--method", default="esp", help="esp by default")
+    parser.add_argument("--size", type=int, help="pixels along a side; left out, all images must be alike")
+    parser.add_argument("--experts", type=int, default=10, help="how many are trained, where the method needs any; 10 by default")
+    parser.add_argument("--iterations", type=int, help="outer steps; the method's own by default")
+    parser.add_argument("--work", type=Path, default=Path("condensed"), help="folder for prepared data and experts; condensed by default")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
+    parser.add_argument("--no-flip", action="store_true", help="a mirrored image is of another class")
+    a = parser.parse_args()
+    more = {} if a.iterations is None else {"iterations": a.iterations}
+    flip, shared = not a.no_flip, {"method": a.method, "ipc": a.ipc, "experts": a.experts, "device": a.device}
+    print(run(a.folder, a.out, a.work, a.size, flip=flip, **shared, **more))
