@@ -57,7 +57,9 @@ class Expert:
 
 def digest(steps: NDArray[np.float16], scale: float) -> str:
     """SHA-256 of the steps (snapshots, P) of an expert and their scale."""
-    return hashlib.sha256(np.float32(scale).tobytes() + steps.tobytes()).hexdigest()
+    sha = hashlib.sha256(np.float32(scale).tobytes())
+    sha.update(np.ascontiguousarray(steps).data)
+    return sha.hexdigest()
 
 
 def encode(snapshots: NDArray[np.float32]) -> tuple[NDArray[np.float16], float]:
