@@ -22,7 +22,7 @@ RULES = [
     for part in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]
 ]
 STAGES = ("common", "download", "prepare", "experts", "distill", "evaluate", "report", "plots", "claims", "settings")
-SHAPE = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "shell")
+SHAPE = ("output", "log", "benchmark", "conda", "threads", "resources", "params", "message", "shell")
 ON_A_DEVICE = {"train_experts", "distill", "evaluate", "evaluate_full", "measure_memory"}
 PROFILES = ROOT / "workflow" / "profiles"
 CLUSTERS = ["slurm", "cluster"]

@@ -25,6 +25,8 @@ rule judge_claims:
     params:
         spec=spec_of("claims"),
         code=code_of("claims"),
+    message:
+        "Judge the paper's claims"
     shell:
         "python -m esp_core claims --spec {params.spec:q} --rows {input.rows:q} --figures {input.figures:q}"
         " --published {input.published:q} --claims {input.claims:q} --out {output.csv:q} > {log:q} 2>&1"

@@ -22,6 +22,8 @@ rule distill:
         code=code_of("distill"),
         device=asked_device,
         experts=option("--experts", "experts"),
+    message:
+        "Condense {wildcards.dataset} at IPC {wildcards.ipc} by {wildcards.method}"
     shell:
         "python -m esp_core distill run --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} {params.experts}"

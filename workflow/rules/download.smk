@@ -14,5 +14,7 @@ rule download:
     params:
         kind=kind,
         spec=fetched_from,
+    message:
+        "Download {wildcards.dataset}"
     shell:
         "python -m esp_core download --spec {params.spec:q} --out {output.files:q} > {log:q} 2>&1"

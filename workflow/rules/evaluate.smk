@@ -19,6 +19,8 @@ rule evaluate:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
         device=asked_device,
+    message:
+        "Test {wildcards.method} on {wildcards.network}: {wildcards.dataset}, IPC {wildcards.ipc}"
     shell:
         "python -m esp_core evaluate --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} --condensed {input.condensed:q}"
@@ -45,6 +47,8 @@ rule evaluate_full:
         spec=spec_of("evaluate"),
         code=code_of("evaluate"),
         device=asked_device,
+    message:
+        "Test all of {wildcards.dataset} on {wildcards.network}"
     shell:
         "python -m esp_core evaluate --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} --out {output.rows:q} > {log:q} 2>&1"

@@ -17,6 +17,8 @@ rule try_distill_network:
     params:
         spec=spec_of("network"),
         code=code_of("network"),
+    message:
+        "Try the network of the experts of {wildcards.dataset}"
     shell:
         "python -m esp_core trial --spec {params.spec:q} --data {input.data:q}"
         " --out {output.tried:q} > {log:q} 2>&1"
@@ -43,6 +45,8 @@ rule train_experts:
         spec=spec_of("experts"),
         code=code_of("experts"),
         device=asked_device,
+    message:
+        "Train experts of {wildcards.dataset}, shard {wildcards.shard}"
     shell:
         "python -m esp_core experts train --spec {params.spec:q} --device {params.device} --data {input.data:q}"
         " --out {output.shard:q} > {log:q} 2>&1"
@@ -66,6 +70,8 @@ rule list_experts:
     params:
         spec=spec_of("manifest"),
         code=code_of("manifest"),
+    message:
+        "List the experts of {wildcards.dataset}"
     shell:
         "python -m esp_core experts manifest --spec {params.spec:q} --shards {input.shards:q}"
         " --out {output.manifest:q} > {log:q} 2>&1"

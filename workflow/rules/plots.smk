@@ -20,6 +20,8 @@ rule measure_memory:
         spec=spec_of("footprint"),
         code=code_of("footprint"),
         device=asked_device,
+    message:
+        "Measure memory for {wildcards.figure}"
     shell:
         "python -m esp_core footprint --spec {params.spec:q} --device {params.device} --data {input.data:q} --out {output.csv:q} > {log:q} 2>&1"
 
@@ -50,6 +52,8 @@ rule plot_memory:
     params:
         spec=spec_of("plots"),
         code=code_of("plots"),
+    message:
+        "Draw {wildcards.figure}"
     shell:
         "python -m esp_core plots memory --spec {params.spec:q} --csv {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
 
@@ -81,5 +85,7 @@ rule plot_batches:
     params:
         spec=spec_of("plots"),
         code=code_of("plots"),
+    message:
+        "Draw {wildcards.figure}"
     shell:
         "python -m esp_core plots batches --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"

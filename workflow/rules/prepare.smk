@@ -17,6 +17,8 @@ rule prepare:
         spec=spec_of("prepare"),
         code=code_of("prepare"),
         files=option("--files", "files"),
+    message:
+        "Prepare {wildcards.dataset}"
     shell:
         "python -m esp_core prepare --spec {params.spec:q} {params.files}"
         " --out {output.data:q} > {log:q} 2>&1"
@@ -41,6 +43,8 @@ rule try_networks_and_sets:
     params:
         spec=spec_of("trial"),
         code=code_of("trial"),
+    message:
+        "Try the networks and the condensed sets of {wildcards.dataset}"
     shell:
         "python -m esp_core trial --spec {params.spec:q} --data {input.data:q}"
         " --out {output.tried:q} > {log:q} 2>&1"

@@ -25,6 +25,8 @@ rule tabulate:
     params:
         spec=spec_of("tables"),
         code=code_of("tables"),
+    message:
+        "Write Table {wildcards.table}"
     shell:
         "python -m esp_core tables --spec {params.spec:q} --rows {input.rows:q}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
@@ -58,6 +60,8 @@ rule draw_grid:
     params:
         spec=spec_of("figures"),
         code=code_of("figures"),
+    message:
+        "Draw the images of {wildcards.figure}"
     shell:
         "python -m esp_core figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
         " --out {output.png:q} > {log:q} 2>&1"

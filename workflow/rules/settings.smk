@@ -19,5 +19,7 @@ rule write_settings:
     params:
         spec=spec_of("settings"),
         code=code_of("settings"),
+    message:
+        "Write the settings of the study"
     shell:
         "python -m esp_core settings --spec {params.spec:q} --out {output.yaml:q} > {log:q} 2>&1"
