@@ -22,13 +22,16 @@ if BESIDE.is_dir() and BESIDE.resolve() != PACKAGE.resolve():
 
 # A job's `python` is the one that runs Snakemake, also where nobody activated its environment. Not by shell.prefix, which would come
 # after a rule's conda environment; that one has what the package needs and finds the package itself in the checkout.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), *os.get_exec_path()]
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 if "site-packages" not in PACKAGE.parts:
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    os.environ.update(
+        PYTHONPATH=os.pathsep.join(
+            filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
+        )
     )
+
 
 from esp_core.datasets.catalogue import is_official
 from esp_core.runtime.errors import UserError
