@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from esp_core.distillation.condensed import Condensed, load_condensed
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
-from esp_core.study import methods, specs
+from esp_core.study import jobcode, methods, specs
 from esp_core.study.config import Study
 from esp_core.study.provenance import canonical, digest, source_digest
 
@@ -134,7 +134,7 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
     devices.pick(study.config["device"])
     data = _prepared(pixels, targets, classes, folder)
     manifest = _experts(study, data, folder) if study.uses_experts(cell[0], int(cell[1]), cell[2]) else None
-    spec, code = specs.spec(study, "distill", *cell), specs.code(study, "distill", *cell)
+    spec, code = specs.spec(study, "distill", *cell), jobcode.code(study, "distill", *cell)
     made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
     out = folder / f"ipc-{cell[1]}" / f"{cell[2]}-{made_of}.safetensors"
     if not out.exists():
@@ -160,7 +160,7 @@ def _experts(study: Study, data: Path, folder: Path) -> Path:
     from esp_core.trajectories import manifest
     from esp_core.trajectories.producing import produce
 
-    spec, code = specs.spec(study, "experts", NAME, "0"), specs.code(study, "experts", NAME, "0")
+    spec, code = specs.spec(study, "experts", NAME, "0"), jobcode.code(study, "experts", NAME, "0")
     place = folder / f"experts-{digest(canonical([spec, code, data.name]))}"
     out, shard = place / "manifest.json", place / "shard-000.h5"
     if not out.exists():

@@ -4,7 +4,7 @@ import pytest
 
 from esp_core import networks, objectives, parametrisations, teachers
 from esp_core.runtime.errors import UserError
-from esp_core.study import kinds, listing, provenance, schema, signatures
+from esp_core.study import declarations, kinds, listing, provenance, schema
 
 KINDS = [(section, kind) for section in (*kinds.SECTIONS, "optimiser") for kind in kinds.names(section)]
 
@@ -58,9 +58,11 @@ def own(tmp_path, monkeypatch):
     """A package of one module, whose declarations are read."""
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    for read in (signatures._body, signatures.function):
+    for read in (declarations._body, declarations.function):
         read.cache_clear()
-    return lambda name, given=1: signatures.settings(*signatures.function("own", name)[:1], given + signatures.function("own", name)[1])
+    return lambda name, given=1: declarations.settings(
+        *declarations.function("own", name)[:1], given + declarations.function("own", name)[1]
+    )
 
 
 def test_a_signature_is_read_as_a_schema(own):
@@ -80,11 +82,11 @@ def test_a_signature_is_read_as_a_schema(own):
         "named": {"default": "a"},
     }
     assert declared["properties"]["path"]["description"] == "where it lies, in words that go on below; ours"
-    assert signatures.constant("own", "GROUPS", ()) == ("codes", "decoders") and signatures.constant("own", "TEACHER", None) is None
-    assert own("bound", 0) == declared and signatures.function("own", "nope") is None
+    assert declarations.constant("own", "GROUPS", ()) == ("codes", "decoders") and declarations.constant("own", "TEACHER", None) is None
+    assert own("bound", 0) == declared and declarations.function("own", "nope") is None
     (provenance.ROOT / "broken.py").write_text("def build(:")
     with pytest.raises(UserError, match=r"broken\.py is not Python that can be read .*; correct it$"):
-        signatures.function("broken", "build")
+        declarations.function("broken", "build")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 
 from esp_core.runtime.errors import UserError
 from esp_core.study.config import Study
-from esp_core.study.specs import code, spec
+from esp_core.study.jobcode import code
+from esp_core.study.specs import spec
 
 CONFIG = {
     "study": "s",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esp_core.runtime.errors import UserError
-from esp_core.study import methods, specs
+from esp_core.study import jobcode, methods, specs
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,7 +219,7 @@ def test_idc_as_the_protocol_brings_its_own_numbers():
 
 def test_code_digests_name_what_a_job_runs():
     study = small(methods={"esp": {}, "esp_dm": {}, "full": {}})
-    named = {job: set(specs._modules(study, *job)) for job in study.jobs()}
+    named = {job: set(jobcode.modules(study, *job)) for job in study.jobs()}
     distill = {"esp_core.stages.distill", "esp_core.networks.convnet3", "esp_core.parametrisations.latent", "esp_core.teachers.experts"}
     assert named["distill", "digits", "1", "esp_dm"] == distill | {"esp_core.objectives.distribution"}
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}

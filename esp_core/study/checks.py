@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from esp_core.datasets import catalogue
 from esp_core.runtime.errors import UserError
-from esp_core.study import budget, kinds, methods, schema, signatures
+from esp_core.study import budget, declarations, kinds, methods, schema
 from esp_core.study.methods import FULL
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:
     name, own = network["name"], ":" in network["name"]
     if not own and name not in kinds.names("network"):
         yield f"{key}: {kinds.unknown('network', name)}"
-    elif own and (why := signatures.unimportable(*kinds.place("network", name))):
+    elif own and (why := declarations.unimportable(*kinds.place("network", name))):
         yield f"{key}: {name}: {why}"
     else:
         given = {setting: value for setting, value in network.items() if setting != "name"}

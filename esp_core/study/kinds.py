@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from esp_core.runtime.errors import UserError
-from esp_core.study import schema, signatures
+from esp_core.study import declarations, schema
 from esp_core.study.provenance import ROOT
 
 
@@ -48,7 +48,7 @@ def names(section: str) -> tuple[str, ...]:
         return tuple(schema.part(section))
     package, _, factory = SECTIONS[section]
     folder = ROOT.joinpath(*package.split("."))
-    return tuple(sorted(path.stem for path in folder.glob("[!_]*.py") if signatures.function(f"{package}.{path.stem}", factory)))
+    return tuple(sorted(path.stem for path in folder.glob("[!_]*.py") if declarations.function(f"{package}.{path.stem}", factory)))
 
 
 def place(section: str, kind: str) -> tuple[str, str]:
@@ -62,10 +62,10 @@ def settings(section: str, kind: str) -> dict[str, Any]:
     """The JSON Schema of the settings of a kind; it allows all where their source is not here, as in a package that is installed."""
     if section not in SECTIONS:
         return schema.part(section, kind)
-    found = signatures.function(*place(section, kind))
+    found = declarations.function(*place(section, kind))
     if found is None:
         return {"type": "object"}
-    declared = signatures.settings(found[0], SECTIONS[section].given + found[1])
+    declared = declarations.settings(found[0], SECTIONS[section].given + found[1])
     return declared | {"properties": _beside(section, kind) | declared["properties"]}
 
 
@@ -86,7 +86,7 @@ def defaults(section: str, kind: str | None) -> dict[str, Any]:
 @cache
 def fact(section: str, kind: str, name: str, otherwise: Any = ()) -> Any:
     """The constant `name` of a kind's module."""
-    return signatures.constant(place(section, kind)[0], name, otherwise) if kind in names(section) else otherwise
+    return declarations.constant(place(section, kind)[0], name, otherwise) if kind in names(section) else otherwise
 
 
 def unknown(section: str, kind: str) -> str:

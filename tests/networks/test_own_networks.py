@@ -12,7 +12,7 @@ import yaml
 from esp_core import networks
 from esp_core.networks import trying
 from esp_core.runtime.errors import UserError
-from esp_core.study import signatures
+from esp_core.study import declarations
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = """
@@ -101,7 +101,7 @@ def mine(tmp_path, monkeypatch):
 )
 def test_a_factory_is_looked_for_without_importing_its_module(path, why, mine):
     module, _, factory = path.partition(":")
-    found = signatures.unimportable(module, factory)
+    found = declarations.unimportable(module, factory)
     assert re.search(why, found) if why else found == ""
     assert not any(name.startswith("own_") for name in sys.modules)
 

@@ -37,7 +37,8 @@ from esp_core.study.configfile import read, refuse_nested
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
-from esp_core.study.specs import ARGUMENTS, code, spec
+from esp_core.study.jobcode import code
+from esp_core.study.specs import ARGUMENTS, spec
 
 
 def without_pathvars(settings):
