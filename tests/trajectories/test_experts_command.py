@@ -64,7 +64,7 @@ def test_a_network_of_an_installed_package_is_not_part_of_the_code(command, digi
     from esp_core.trajectories import producing
 
     seen = []
-    monkeypatch.setattr(producing, "produce", lambda spec, code, data, out: seen.append(code))
+    monkeypatch.setattr(producing, "produce", lambda spec, code, *others: seen.append(code))
     for name in ("convnet3", "torchvision.models:resnet18"):
         command("train", "--spec", shard_spec() | {"network": {"name": name}}, "--data", digits, "--out", tmp_path / "shard.h5")
     assert seen == [source_digest("esp_core.stages.experts", "esp_core.networks.convnet3"), source_digest("esp_core.stages.experts")]
