@@ -37,6 +37,8 @@ def unfinished(output: Path, identity: dict[str, Any]) -> Iterator["Part"]:
     """
     folder = output.with_name(output.name + ".part")
     with naming(folder):
+        if folder.is_file():  # an earlier version's
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
         try:
