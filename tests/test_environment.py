@@ -1,6 +1,7 @@
 """requirements.txt, environment.yml, pyproject.toml and what is installed name the same versions."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -25,6 +26,17 @@ def test_the_conda_environment_names_the_pins_of_the_package_and_the_workflow():
     packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
     run_time = [line for section in SECTIONS[:-2] for line in section if line]
     assert packages == run_time and "torch==2.13.0" in packages and any(p.startswith("snakemake==") for p in packages)
+
+
+def test_the_environment_of_tables_names_pins_too_and_is_enough_to_import_their_stages():
+    packages = yaml.safe_load((ROOT / "workflow" / "envs" / "reporting.yml").read_text())["dependencies"][-1]["pip"]
+    assert set(packages) <= {f"{name}=={version}" for name, version in PINS.items()}
+    kept = {package.partition("==")[0].lower() for package in packages} | {"yaml"}
+    others = {"torch", "torchvision", "kornia", "sklearn", "PIL", "h5py", "safetensors", "filelock"}
+    assert not others & kept
+    stages = "tables claims plots settings".split()
+    code = f"import sys; sys.modules |= dict.fromkeys({others}); import " + ", ".join(f"esp_core.stages.{name}" for name in stages)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("wanted", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["workflow"]])

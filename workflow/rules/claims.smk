@@ -17,7 +17,7 @@ rule judge_claims:
     benchmark:
         "<benchmarks>/judge_claims/claims.jsonl"
     conda:
-        "../../environment.yml"
+        "../envs/reporting.yml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -44,7 +44,7 @@ rule plot_memory:
     wildcard_constraints:
         figure="figure7",
     conda:
-        "../../environment.yml"
+        "../envs/reporting.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -77,7 +77,7 @@ rule plot_batches:
     wildcard_constraints:
         figure="figure8",
     conda:
-        "../../environment.yml"
+        "../envs/reporting.yml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -17,7 +17,7 @@ rule tabulate:
     benchmark:
         "<benchmarks>/tabulate/table{table}.jsonl"
     conda:
-        "../../environment.yml"
+        "../envs/reporting.yml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -11,7 +11,7 @@ rule write_settings:
     benchmark:
         "<benchmarks>/write_settings/settings.jsonl"
     conda:
-        "../../environment.yml"
+        "../envs/reporting.yml"
     threads: 1
     resources:
         mem_mb=1000,
