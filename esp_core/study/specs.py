@@ -59,7 +59,7 @@ def _trial(study: Study, dataset: str) -> Spec:
 
 
 def _network(study: Study, dataset: str) -> Spec:
-    """The network of the experts, tried before they are trained.
+    """By what the trial before the experts runs again.
 
     Nothing stands here, and nothing in its code digest, that the experts' own do not hold: no other change may run them again.
     """

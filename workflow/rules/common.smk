@@ -90,6 +90,11 @@ wildcard_constraints:
     figure="|".join(map(re.escape, STUDY.figures)),
 
 
+def whole_trial(wildcards, output):
+    """All networks and sets of a dataset. Snakemake compares no function of `output`, so that a new method trains no expert again."""
+    return canonical(spec(STUDY, "trial", wildcards.dataset))
+
+
 def asked_device(wildcards, output):
     """The device that the study asks for. Snakemake compares no function of `output`: where a job runs is not what it computes."""
     return STUDY.config["device"]

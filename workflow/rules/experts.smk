@@ -1,4 +1,4 @@
-# A network that cannot be trained fails here once, not in every shard.
+# What cannot be trained or condensed is told here once, before any shard. Only what the experts depend on runs it, and so them, again.
 rule try_distill_network:
     input:
         data="<results>/{study}/data/{dataset}.h5",
@@ -17,10 +17,11 @@ rule try_distill_network:
     params:
         spec=spec_of("network"),
         code=code_of("network"),
+        trial=whole_trial,
     message:
         "Try the network of the experts of {wildcards.dataset}"
     shell:
-        "python -m esp_core trial --spec {params.spec:q} --data {input.data:q}"
+        "python -m esp_core trial --spec {params.trial:q} --data {input.data:q}"
         " --out {output.tried:q} > {log:q} 2>&1"
 
 
