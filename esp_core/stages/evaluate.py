@@ -59,7 +59,7 @@ def run(
 class _Evaluation:
     """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
 
-    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str, device: str):
+    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str, device: str = "auto"):
         from esp_core import datasets
         from esp_core.distillation.condensed import check_data, load_condensed
         from esp_core.networks import trying

@@ -12,7 +12,7 @@ from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import condense, networks
 from esp_core.runtime.errors import UserError
-from esp_core.study import specs
+from esp_core.study import jobcode
 from esp_core.training.epoch import Images, accuracy
 from esp_core.training.loop import protocol, train
 
@@ -133,7 +133,7 @@ def test_what_the_result_depends_on_gives_another_set_from_the_same_folder(tmp_p
 def test_other_code_gives_another_set(tmp_path, monkeypatch):
     _, images, labels = arrays()
     for digest in ("one", "two", "two"):
-        monkeypatch.setattr(specs, "code", lambda *_, digest=digest: digest)
+        monkeypatch.setattr(jobcode, "code", lambda *_, digest=digest: digest)
         condense(images, labels, method="dm", folder=tmp_path, device="cpu", network=NETWORK, iterations=1)
     assert len(list(tmp_path.glob("ipc-1/*.safetensors"))) == 2
 
