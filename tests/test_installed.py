@@ -37,7 +37,7 @@ def esp(installed, tmp_path):
             [sys.executable, "-m", "esp_core", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stderr + done.stdout
 
     return run
 
@@ -63,7 +63,9 @@ def test_a_folder_of_images_is_condensed_and_the_classes_keep_their_names(esp, t
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / "pets" / name / f"{number}.png")
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("not a picture")
     said = esp("condense", "pets", "--method", "random", "--ipc", "2", "--out", "set.safetensors")
+    assert "pets: 1 files ending in .txt left out, no known images\n" in said
     assert said.splitlines()[-1] == "set.safetensors: 4 images of 2 classes, from 10"
     data = load_condensed(tmp_path / "set.safetensors")
     assert data.classes == ("cat", "dog") and data.labels.tolist() == [0, 0, 1, 1]

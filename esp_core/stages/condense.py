@@ -2,10 +2,12 @@
 
     python -m esp_core condense FOLDER --ipc 10 --size 32 --out SET.safetensors
 
-Where the folder holds `train` and `test`, `train` is condensed, else all of it. The experts stay in `--work` and serve the next call.
+Where the folder holds `train` and `test`, `train` is condensed, else all of it, in colour; what is left out is counted.
+The experts stay in `--work` and serve the next call.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ def run(folder: Path, out: Path, work: Path, size: int | None, **choices: Any) -
         raise UserError(f"{folder}: no such folder; give one that holds a folder of images for each class")
     found = folders.find(folder)
     train, _ = imagefolder.training(found, size, "RGB")
+    for remark, count in found.remarks.items():
+        if count:
+            print(f"{folder}: {count:,} {remark}", file=sys.stderr)
     made = api.condense(train.images, train.labels, classes=found.classes, folder=work, out=out, **choices)
     return f"{out}: {len(made.labels)} images of {len(found.classes)} classes, from {len(train.labels)}"
 

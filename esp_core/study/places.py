@@ -1,4 +1,4 @@
-"""Where the first output of each job lies below the results folder: the one place that spells it. The Snakefile loads it, so no torch."""
+"""Where the first output of each job lies below the results folder. Rules spell the same paths, and a test compares the two."""
 
 from pathlib import PurePosixPath
 
