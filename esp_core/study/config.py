@@ -154,7 +154,8 @@ class Study:
 
 def load(path: str | Path) -> Study:
     """The study of a config file. Raises UserError where it cannot be read or is wrong."""
-    return Study(configfile.read(path))
+    config = configfile.read(path)
+    return Study(configfile.anchored(config, {path: config}))
 
 
 def _with_text_keys(value: Any) -> Any:

@@ -36,7 +36,7 @@ if "site-packages" not in PACKAGE.parts:
 from esp_core.datasets.catalogue import is_official
 from esp_core.runtime.errors import UserError
 from esp_core.study.config import Study
-from esp_core.study.configfile import read, refuse_nested
+from esp_core.study.configfile import anchored, read, refuse_nested
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
@@ -51,10 +51,9 @@ def without_pathvars(settings):
 
 try:
     # Read as Snakemake has read them already, for what YAML drops.
-    for file in workflow.configfiles:
-        read(file)
+    files = {file: read(file) for file in workflow.configfiles}
     refuse_nested(without_pathvars(workflow.config_settings.config))
-    STUDY = Study(without_pathvars(config))
+    STUDY = Study(anchored(without_pathvars(config), files))
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
 
