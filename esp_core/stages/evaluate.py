@@ -7,6 +7,7 @@ import argparse
 import csv
 import io
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,23 +65,25 @@ class _Evaluation:
         from esp_core.distillation.condensed import check_data, load_condensed
         from esp_core.networks import trying
         from esp_core.runtime import devices
+        from esp_core.training import loop
         from esp_core.training.epoch import Images
-        from esp_core.training.loop import protocol
 
         self.spec, self.device = spec, devices.pick(device)
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
+        self.protocol = loop.protocol(spec["protocol"])
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed_path is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
             condensed = load_condensed(condensed_path)
             check_data(condensed_path, condensed, data)
-            self.train = Images(condensed.images, condensed.labels, data)
+            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, condensed_path)
+            self.train = Images(condensed.images, labels, data)
+            self.protocol = replace(self.protocol, lr=condensed.lr) if self.protocol.learned_lr and condensed.lr else self.protocol
             facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
         channels, size, _ = data.shape
         trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
-        self.protocol = protocol(spec["protocol"])
         self.network = self._network(0)
         self.plan = self._plan()
         machine = devices.describe(self.device)

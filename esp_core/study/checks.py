@@ -36,7 +36,7 @@ def mistakes(study: "Study") -> Iterator[str]:
         yield from _network("distill_network", study.distill_network(dataset))
         for name in study.networks:
             yield from _network(f"networks.{name}", study.network(dataset, name))
-        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
+        yield from _evaluation(study.evaluation(dataset), study.networks)
     for method in study.methods:
         yield from _method(study, method)
     known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
@@ -86,6 +86,13 @@ def unshown(study: "Study") -> Iterator[str]:
         yield from (
             f"{section}.{name}: no table shows it; add it to one under tables, or leave it out" for name in names if name not in used
         )
+
+
+def _evaluation(settings: Mapping[str, Any], networks: Iterable[str]) -> Iterator[str]:
+    yield from schema.strangers("evaluation.networks", settings["networks"], networks)
+    for own in ({}, *settings["networks"].values()):
+        if "temperature" in (both := {**settings, **own}) and both.get("soft_labels") != "kl":
+            yield "evaluation.temperature: has no meaning here; allowed: with evaluation.soft_labels kl"
 
 
 def _dataset(study: "Study", name: str) -> Iterator[str]:
