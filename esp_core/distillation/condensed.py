@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from esp_core import parametrisations
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import sealed
 from esp_core.runtime.errors import UserError
@@ -47,9 +48,13 @@ class Condensed:
         """The learning rate that was learned with the set, as MTT does; None where none was."""
         return self.metadata.get("learned", {}).get("step_size")
 
+    @property
+    def normalisation(self) -> Normalisation:
+        return self.task.normalisation
+
     def normalise(self, images: Tensor) -> Tensor:
-        """[0, 1] images (n, C, H, W) -> normalised."""
-        return self.task.normalise(images)
+        """What networks see of [0, 1] images (n, C, H, W)."""
+        return self.normalisation.normalise(images)
 
 
 def save_condensed(
@@ -64,12 +69,12 @@ def save_condensed(
 
     `soft` labels (n, K) are stored beside it, in the order of the images, and count as used numbers.
     """
-    task = synthetic.task
+    task, normalisation = synthetic.task, synthetic.task.normalisation
     header = {
         "task": {
             **{k: getattr(task, k) for k in ("classes", "ipc", "channels", "size")},
-            "mean": task.mean.tolist(),
-            "std": task.std.tolist(),
+            "mean": normalisation.mean.tolist(),
+            "std": normalisation.std.tolist(),
         },
         "parametrisation": settings,
         "classes": list(classes),
@@ -88,7 +93,7 @@ def load_condensed(path: str | Path) -> Condensed:
     units = torch.arange(synthetic.units)
     with torch.no_grad():
         decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
-        images = synthetic.task.denormalise(decoded)
+        images = synthetic.task.normalisation.denormalise(decoded)
     labels = synthetic.labels(units) if soft is None else soft.argmax(1)
     return Condensed(images, labels, tuple(header["classes"]), synthetic.task, header, soft)
 
@@ -101,7 +106,7 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
     for name in ("mean", "std"):
-        own, other = (getattr(of, name).tolist() for of in (task, data))
+        own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
@@ -116,7 +121,7 @@ def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
         fields = dict(header["task"])
-        task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
+        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), {}), **fields)
         synthetic = parametrisations.build(task, **header["parametrisation"])
         if [type(name) for name in header["classes"]] != [str] * task.classes:
             raise ValueError(f"no names for {task.classes} classes")
