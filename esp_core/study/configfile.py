@@ -52,8 +52,8 @@ def anchored(config: Mapping[str, Any], files: Mapping[str | Path, Mapping[str, 
     for pattern in PATHS:
         for level, key, above in _found(whole, pattern.split("."), ()):
             givers = [path for path, content in files.items() if _at(content, above) == level[key]]
-            if givers and _is_relative(level[key]):
-                level[key] = os.path.relpath(Path(givers[-1]).absolute().parent / level[key])
+            if givers:
+                level[key] = _from(Path(givers[-1]).absolute().parent, level[key])
     return whole
 
 
@@ -70,8 +70,12 @@ def _at(level: Any, keys: tuple[Any, ...]) -> Any:
     return level
 
 
-def _is_relative(value: Any) -> bool:
-    return isinstance(value, str) and "://" not in value and not value.startswith("~") and not Path(value).is_absolute()
+def _from(folder: Path, value: Any) -> Any:
+    """A path, or a list of them, that starts from `folder` where it is relative."""
+    if isinstance(value, list):
+        return [_from(folder, one) for one in value]
+    relative = isinstance(value, str) and "://" not in value and not value.startswith("~") and not Path(value).is_absolute()
+    return os.path.relpath(folder / value) if relative else value
 
 
 def refuse_nested(overrides: Mapping[str, Any]) -> None:

@@ -65,6 +65,7 @@ RULES = {
     "experts": "train_experts",
     "manifest": "list_experts",
     "distill": "distill",
+    "import_set": "import_set",
     "evaluate": "evaluate",
     "tables": "tabulate",
     "claims": "judge_claims",
@@ -195,6 +196,17 @@ def manifest(wildcards):
 def taught_by(wildcards):
     """The shards behind the manifest."""
     return shards(wildcards) if manifest(wildcards) else []
+
+
+def methods_of(imported):
+    """A pattern of the methods whose sets are imported, or are not."""
+    names = [name for name in STUDY.methods if STUDY.is_imported(name) == imported]
+    return "|".join(names) or "(?!)"
+
+
+def others_files(wildcards):
+    """The files of a set that somebody else's code made."""
+    return STUDY.files(wildcards.dataset, int(wildcards.ipc), wildcards.method)
 
 
 def option(name, key):
