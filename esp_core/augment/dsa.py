@@ -7,18 +7,46 @@ are one affine warp (kornia); colour and cutout are pixel arithmetic. Images are
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from kornia.geometry.transform import homography_warp
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT = 0.125, 0.5  # of the image's side
 SCALE, ROTATE = 1.2, 15.0  # factor, degrees
+
+
+class Share(NamedTuple):
+    """The images that one operation takes, `where` (m,) int64 or all of them, and its numbers for each, (m, 4)."""
+
+    operation: str
+    where: Tensor | None
+    uniforms: Tensor
+
+
+class Placement(NamedTuple):
+    """Draws for particular images, to be applied to them as often as needed. `send` takes it to the images' device."""
+
+    rounds: tuple[tuple[Share, ...], ...]  # one after the other; the shares of one have different images
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augment images (n, C, H, W), those that it was made for."""
+        for shares in self.rounds:
+            out = images
+            for operation, where, uniforms in shares:
+                if where is None and len(uniforms) != len(images):
+                    raise ValueError(f"{len(images)} images for {len(uniforms)} draws")
+                chosen = images if where is None else images.index_select(0, where)
+                changed = _APPLY[operation](chosen, uniforms.to(images.dtype))
+                out = changed if where is None else out.index_copy(0, where, changed)
+            images = out
+        return images
 
 
 @dataclass(frozen=True)
@@ -28,22 +56,19 @@ class Draw:
     operations: tuple[str, ...]
     uniforms: Tensor  # (groups, 4) in [0, 1), CPU
 
-    def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
-        """Augment images (n, C, H, W); image i takes draw `group[i]` ((n,) int64, CPU), or draw i without `group`."""
+    def at(self, group: Tensor | None = None) -> Placement:
+        """For images of which image i takes draw `group[i]` ((n,) int64, CPU), or draw i without `group`; on the CPU."""
         u = self.uniforms if group is None else self.uniforms[group]
-        if len(u) != len(images):
-            raise ValueError(f"{len(images)} images for {len(u)} draws")
         if len(set(self.operations)) == 1:
-            return _APPLY[self.operations[0]](images, u.to(images)) if self.operations[0] != "none" else images
+            return Placement(((Share(self.operations[0], None, u),) if self.operations[0] != "none" else (),))
         code = torch.tensor([_ORDER.index(op) for op in self.operations])
         code = code if group is None else code[group]
-        out = images.clone()
-        for i, operation in enumerate(_ORDER):
-            at = (code == i).nonzero().squeeze(1)
-            if len(at) and operation != "none":
-                where = at.to(images.device)
-                out = out.index_copy(0, where, _APPLY[operation](images[where], u[at].to(images)))
-        return out
+        places = [(operation, (code == i).nonzero().squeeze(1)) for i, operation in enumerate(_ORDER)]
+        return Placement((tuple(Share(operation, at, u[at]) for operation, at in places if len(at) and operation != "none"),))
+
+    def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
+        """Augment images (n, C, H, W), see `at`."""
+        return send(self.at(group), images.device)(images)
 
 
 @dataclass(frozen=True)
@@ -52,11 +77,13 @@ class Chain:
 
     draws: tuple[Draw, ...]
 
+    def at(self, group: Tensor | None = None) -> Placement:
+        """As `Draw`."""
+        return Placement(tuple(one for draw in self.draws for one in draw.at(group).rounds))
+
     def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
         """As `Draw`."""
-        for one in self.draws:
-            images = one(images, group)
-        return images
+        return send(self.at(group), images.device)(images)
 
 
 def parse(strategy: str) -> tuple[str, ...]:

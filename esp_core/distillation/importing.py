@@ -59,7 +59,9 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
         labels = labels.argmax(1)
     order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(data.classes)).tolist()
     if 0 in counts:
-        raise UserError(f"{where}: no image of class {data.classes[counts.index(0)]}, of the {len(counts)} of {data.name}; give a whole set")
+        raise UserError(
+            f"{where}: no image of class {data.classes[counts.index(0)]}, of the {len(counts)} of {data.name}; give a whole set"
+        )
     task = Task(len(counts), wish.ipc, *data.shape[:2], normalisation=data.normalisation.to("cpu"))
     settings = {"kind": "imported", "counts": counts, "factor": wish.factor}
     synthetic = parametrisations.build(task, **settings)

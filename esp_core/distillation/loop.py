@@ -66,6 +66,7 @@ class Distillation:
             real=self.selector,
             augment=self.recipe["augment"],
             experts=experts,
+            needs_basis=any(term.objective.needs_basis for term in self.objectives),
         )
         self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.wholes else None
         self.outer = Outer(self.synthetic, self.recipe, self.learned)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esp_core.objectives import Batch, Objective, State, Statistic, Statistics
+from esp_core.objectives import Batch, Objective, Placed, State, Statistic, Statistics
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Passes:
     def forget(self) -> None:
         """The number of images a batch has changed; nothing here hangs on it."""
 
-    def batch(self, state: State, images: Tensor, labels: Tensor) -> Batch:
-        """Images (n, C, H, W), normalised, under the augmentation of `state`, with labels (n,) on the CPU."""
-        return Batch(state, images, labels, trace=self.traces, graph=False)
+    def batch(self, state: State, images: Tensor, labels: Tensor, placed: Placed | None = None) -> Batch:
+        """Images (n, C, H, W), normalised, under the augmentation of `state`, with labels (n,) on the CPU, `placed` beforehand or now."""
+        return Batch(state, images, labels, placed, trace=self.traces, graph=False)
 
     def sums(self, batch: Batch) -> dict[str, Tensor]:
         """Every objective's statistics."""

@@ -7,6 +7,7 @@ from esp_core.datasets import Dataset
 from esp_core.networks.flat import FlatNetwork
 from esp_core.parametrisations import RealImages
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 
 
 class Selector(RealImages):
@@ -25,22 +26,29 @@ class Selector(RealImages):
             chosen = members[herd(self._features(members), count)]
         else:
             chosen = members[torch.randperm(len(members), generator=self.generator)[:count]]
-        return self._images(chosen)
+        return self.images(chosen)
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Up to `count` images of every class, without replacement: normalised (n, C, H, W), labels (n,) on the CPU."""
+        index, labels = self.choose(count, generator)
+        return self.images(index), labels
+
+    def choose(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The indices (n,) and labels (n,) of up to `count` images of every class, without replacement, on the CPU."""
         chosen = [members[torch.randperm(len(members), generator=generator)[:count]] for members in self.members]
         labels = torch.cat([torch.full((len(c),), label) for label, c in enumerate(chosen)])
-        return self._images(torch.cat(chosen)), labels
+        return torch.cat(chosen), labels
 
-    def _images(self, index: Tensor) -> Tensor:
-        return self.data.normalise(self.data.train.images[index.to(self.data.train.images.device)])
+    def images(self, index: Tensor) -> Tensor:
+        """The training images at `index` (n,), normalised (n, C, H, W)."""
+        images = self.data.train.images
+        return self.data.normalise(images.index_select(0, send(index, images.device)))
 
     def _features(self, members: Tensor) -> Tensor:
         if self.network is None or self.theta is None:
             raise UserError("herding: needs a trained network; give the recipe teacher.kind: experts")
         with torch.no_grad():
-            return torch.cat([self.network(self.theta, self._images(part))[0] for part in members.split(500)]).cpu()
+            return torch.cat([self.network(self.theta, self.images(part))[0] for part in members.split(500)]).cpu()
 
 
 def herd(features: Tensor, count: int) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from esp_core.distillation.passes import Outcome, Passes, Weighted
-from esp_core.objectives import Batch, State, Statistics
+from esp_core.objectives import Batch, Placed, State, Statistics, place
 from esp_core.parametrisations import Parametrisation
+from esp_core.runtime.transfer import send
 
 
 def real_passes(objectives: Sequence[Weighted]) -> Passes:
@@ -25,9 +26,10 @@ def real_statistics(passes: Passes, images: Tensor, labels: Tensor, state: State
     """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU, in micro-batches and without a graph."""
     sums: dict[str, Tensor] = {}
     size = even(max(1, len(images)), micro_batch)
-    for part, names in zip(images.split(size), labels.split(size), strict=True):
+    names = labels.split(size)
+    for part in zip(images.split(size), names, place(state, names, images.device), strict=True):
         with torch.no_grad():
-            _add(sums, passes.sums(passes.batch(state, part, names)))
+            _add(sums, passes.sums(passes.batch(state, *part)))
     return sums
 
 
@@ -44,23 +46,29 @@ def backward(
 
     `units`: the synthetic units of this step, all by default. `micro_batch`: images alive at once, all by default.
     """
+    if not passes.wanted:
+        return Outcome(torch.zeros(()), {}, {})
     units = torch.arange(synthetic.units) if units is None else units
-    parts = units.split(even(len(units), micro_batch and max(1, micro_batch // synthetic.images_per_unit)))
+    chosen = units.split(even(len(units), micro_batch and max(1, micro_batch // synthetic.images_per_unit)))
+    labels = [synthetic.labels(part) for part in chosen]
+    device = next(iter(synthetic.tensors.values())).device
+    on_device = send([(part, Placed(one, state.draw.at(one))) for part, one in zip(chosen, labels, strict=True)], device)
+    parts = [(part, own, placed) for own, (part, placed) in zip(labels, on_device, strict=True)]
 
-    def batch(part: Tensor) -> Batch:
-        return passes.batch(state, synthetic.decode(part), synthetic.labels(part))
+    def batch(part: Tensor, labels: Tensor, placed: Placed) -> Batch:
+        return passes.batch(state, synthetic.decode(part), labels, placed)
 
     def send_back(batch: Batch, gradient: Tensor) -> None:
         batch.images.backward(gradient, inputs=[t for t in synthetic.tensors.values() if t.requires_grad])
 
     if passes.terms and len(parts) == 1:
-        outcome, gradient = passes.whole(complete := batch(units), real)
+        outcome, gradient = passes.whole(complete := batch(*parts[0]), real)
         send_back(complete, gradient)
         return outcome
     sums: dict[str, Tensor] = {}
-    for part in parts if passes.wanted else ():
+    for part in parts:
         with torch.no_grad():
-            _add(sums, passes.sums(batch(part)))
+            _add(sums, passes.sums(batch(*part)))
     if not passes.terms:
         return Outcome(torch.zeros(()), {}, sums)
     leaves = {name: t.requires_grad_(t.is_floating_point()) for name, t in sums.items()}
@@ -68,7 +76,7 @@ def backward(
     outcome.total.backward()
     cotangents = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
     for part in parts:
-        send_back(again := batch(part), passes.back(again, cotangents))
+        send_back(again := batch(*part), passes.back(again, cotangents))
     return outcome.detached()
 
 

@@ -12,18 +12,19 @@ What is no loss on such sums, a trajectory or a kernel, is a `Whole` objective a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esp_core.augment.dsa import Chain, Draw
+from esp_core.augment.dsa import Chain, Draw, Placement
 from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 from esp_core.study import kinds
 
 if TYPE_CHECKING:
@@ -47,17 +48,29 @@ class State:
     ensemble: Tensor | None = None  # (M, P), networks that are used side by side; theta is the first
 
 
+class Placed(NamedTuple):
+    """What of a micro-batch is known before its images: labels (n,) int64 and augmentation, on the device."""
+
+    labels: Tensor
+    augment: Placement
+
+
+def place(state: State, labels: Sequence[Tensor], device: torch.device) -> list[Placed]:
+    """Micro-batches with `labels` (n,) on the CPU under the augmentation of `state`, in one copy."""
+    return send([Placed(one, state.draw.at(one)) for one in labels], device)
+
+
 class Batch:
     """A micro-batch of augmented images under a state; what is asked for is computed once."""
 
-    def __init__(self, state: State, images: Tensor, labels: Tensor, *, trace: bool, graph: bool):
-        """`images` (n, C, H, W) normalised, `labels` (n,) int64 on the CPU.
+    def __init__(self, state: State, images: Tensor, labels: Tensor, placed: Placed | None = None, *, trace: bool, graph: bool):
+        """`images` (n, C, H, W) normalised, `labels` (n,) int64 on the CPU, both `placed` beforehand or now.
 
         `trace`: G will be asked for; `graph`: keep G differentiable.
         """
-        self.state, self.trace, self.graph = state, trace, graph
-        self.images = state.draw(images, labels)
-        self.labels = labels.to(images.device)
+        self.state, self.trace, self.graph, self._on_cpu = state, trace, graph, labels
+        self.labels, augment = placed or place(state, [labels], images.device)[0]
+        self.images = augment(images)
         self.theta = state.theta.detach().requires_grad_(trace)
 
     @cached_property
@@ -89,13 +102,16 @@ class Batch:
         return torch.stack([torch.zeros_like(self.theta) if row is None else row for row in rows])
 
     def _gradient_of(self, label: int) -> Tensor | None:
-        own = (self.labels == label).nonzero().squeeze(1)
+        own = (self._on_cpu == label).nonzero().squeeze(1)
         if not len(own):
             return None
+        first, last = int(own[0]), int(own[-1])
+        chosen = slice(first, last + 1) if last - first + 1 == len(own) else own  # a slice needs no copy of indices
         with torch.enable_grad():
             theta = self.theta.detach().requires_grad_()
-            logits = self.state.network(theta, self.images[own])[1]
-            return torch.autograd.grad(training_loss(logits, self.labels[own], self.state.loss), theta, create_graph=self.graph)[0]
+            logits = self.state.network(theta, self.images[chosen])[1]
+            loss = training_loss(logits, self.labels[chosen], self.state.loss)
+            return torch.autograd.grad(loss, theta, create_graph=self.graph)[0]
 
     def class_sum(self, values: Tensor) -> Tensor:
         """(n, d) -> (classes, d), summed over the images of each class."""
@@ -123,9 +139,10 @@ def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 
 
 class Statistic(ABC):
-    """Sums over images. `needs_gradient`: they ask for `Batch.gradient`."""
+    """Sums over images. `needs_gradient`: they ask for `Batch.gradient`; `needs_basis`: for the basis of an expert's segment."""
 
     needs_gradient: bool = False
+    needs_basis: bool = False
 
     @abstractmethod
     def statistics(self, batch: Batch) -> dict[str, Tensor]:

@@ -37,8 +37,9 @@ class Features(Objective):
         last = sum(name.startswith("class_stage_") for name in synthetic) - 1
         total = torch.zeros((), device=here.device)
         for depth in range(last + 1):
-            ours, theirs = (s[f"class_stage_{depth}"][here] / s["class_count"][here, None] for s in (synthetic, real))
-            total = total + self._weight(depth, last) * (theirs - ours).square().sum()
+            ours, theirs = (s[f"class_stage_{depth}"] / s["class_count"][:, None].clamp(min=1) for s in (synthetic, real))
+            distance = torch.where(here, (theirs - ours).square().sum(1), 0.0)
+            total = total + self._weight(depth, last) * distance.sum()
         return total + self.discrimination * _discrimination(ours, here, real)
 
     def _weight(self, depth: int, last: int) -> float:
@@ -46,11 +47,11 @@ class Features(Objective):
 
 
 def _discrimination(centres: Tensor, here: Tensor, real: Statistics) -> Tensor:
-    """Summed cross-entropy of the real images whose class has one of the `centres` (k, F); `here` (classes,) marks the k classes."""
+    """Summed cross-entropy of the real images whose class is `here` (classes,), against the `centres` (classes, F) of these classes."""
     labels = real["each_label"]
-    known = here[labels]
-    column = here.cumsum(0) - 1
-    return F.cross_entropy(real["each_features"][known] @ centres.T, column[labels[known]], reduction="sum")
+    products = (real["each_features"] @ centres.T).masked_fill(~here, -torch.inf)
+    known = here.index_select(0, labels)
+    return torch.where(known, F.cross_entropy(products, labels.where(known, here.int().argmax()), reduction="none"), 0.0).sum()
 
 
 def build(

@@ -36,9 +36,9 @@ class Gradient(Objective):
 
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
         here = (synthetic["class_count"] > 0) & (real["class_count"] > 0)
-        ours, theirs = (s["class_gradient"][here] / s["class_count"][here, None] for s in (synthetic, real))
+        ours, theirs = (s["class_gradient"] / s["class_count"][:, None].clamp(min=1) for s in (synthetic, real))
         pairs = zip(self._matrices(ours, state), self._matrices(theirs, state), strict=True)
-        distances = [self.distance(a, b) for a, b in pairs]
+        distances = [torch.where(here[:, None], self.distance(a, b), 0.0).sum() for a, b in pairs]
         if not distances:
             raise UserError("objectives.gradient.layers: the network has no such parameters; use weights")
         return torch.stack(distances).sum()
@@ -56,12 +56,13 @@ def _shapes(state: State) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def _cosine(ours: Tensor, theirs: Tensor) -> Tensor:
+    """(classes, outputs) of two (classes, outputs, rest)."""
     product = (ours * theirs).sum(-1)
-    return (1 - product / (ours.norm(dim=-1) * theirs.norm(dim=-1) + EPSILON)).sum()
+    return 1 - product / (ours.norm(dim=-1) * theirs.norm(dim=-1) + EPSILON)
 
 
 def _squared(ours: Tensor, theirs: Tensor) -> Tensor:
-    return (ours - theirs).square().sum()
+    return (ours - theirs).square().sum(-1)
 
 
 def build(metric: Literal["cosine", "mse"] = "cosine", layers: Literal["weights", "conv"] = "weights") -> Gradient:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from esp_core.augment import dsa
-from esp_core.augment.dsa import Chain, Draw
+from esp_core.augment.dsa import Chain, Draw, Placement
 from esp_core.objectives import OuterStep, State, Whole, one_hot
+from esp_core.runtime.transfer import send
 
 PART = 256  # images alive at once; the gradient is the same for every value
 
@@ -36,18 +37,21 @@ class Kernel(Whole):
         assert step.images is not None and step.labels is not None
         state, units, synthetic = step.state, step.units, step.synthetic
         networks = state.theta[None] if state.ensemble is None else state.ensemble
-        draw = dsa.draw(step.augment, 1, step.generator)
         parts = units.split(max(1, PART // synthetic.images_per_unit))
+        real_parts = step.images.split(PART)
+        sizes = {len(part) for part in real_parts} | {len(part) * synthetic.images_per_unit for part in parts}
+        shared = _shared(dsa.draw(step.augment, 1, step.generator), sizes)
+        parts, draws, own_labels, labels = send((parts, shared, synthetic.labels(units), step.labels), step.images.device)
         with torch.no_grad():
-            real = torch.cat([features(state, networks, _shared(draw, part)) for part in step.images.split(PART)])
-            own = torch.cat([features(state, networks, _shared(draw, synthetic.decode(part))) for part in parts])
+            real = torch.cat([features(state, networks, draws[len(part)](part)) for part in real_parts])
+            own = torch.cat([features(state, networks, draws[len(images)](images)) for images in map(synthetic.decode, parts)])
         own.requires_grad_()
-        loss = regression(own, synthetic.labels(units), real, step.labels, state.classes, self.ridge)
+        loss = regression(own, own_labels, real, labels, state.classes, self.ridge)
         cotangents = torch.autograd.grad(weight * loss, own)[0].split([len(part) * synthetic.images_per_unit for part in parts])
         learned = [t for t in synthetic.tensors.values() if t.requires_grad]
         for part, cotangent in zip(parts, cotangents, strict=True):
             images = synthetic.decode(part)
-            images.backward(_image_gradient(state, networks, images.detach(), draw, cotangent), inputs=learned)
+            images.backward(_image_gradient(state, networks, images.detach(), draws[len(images)], cotangent), inputs=learned)
         return loss.detach().to(own.dtype)
 
 
@@ -77,16 +81,17 @@ def _double(values: Tensor) -> Tensor:
     return values.to("cpu" if values.device.type == "mps" else values.device).double()  # Apple's GPUs have no float64
 
 
-def _shared(draw: Draw | Chain, images: Tensor) -> Tensor:
-    return draw(images, torch.zeros(len(images), dtype=torch.int64))
+def _shared(draw: Draw | Chain, sizes: set[int]) -> dict[int, Placement]:
+    """The first draw of `draw` for so many images at once."""
+    return {size: draw.at(torch.zeros(size, dtype=torch.int64)) for size in sizes}
 
 
-def _image_gradient(state: State, networks: Tensor, images: Tensor, draw: Draw | Chain, cotangent: Tensor) -> Tensor:
+def _image_gradient(state: State, networks: Tensor, images: Tensor, draw: Placement, cotangent: Tensor) -> Tensor:
     """d<features, cotangent>/d images (n, C, H, W), with the graph of one network at a time."""
     images.requires_grad_()
     width = cotangent.shape[1] // len(networks)
     for theta, own in zip(networks, cotangent.split(width, dim=1), strict=True):
-        state.network(theta, _shared(draw, images))[0].backward(own / cotangent.shape[1] ** 0.5, inputs=[images])
+        state.network(theta, draw(images))[0].backward(own / cotangent.shape[1] ** 0.5, inputs=[images])
     assert images.grad is not None
     return images.grad
 

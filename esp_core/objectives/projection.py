@@ -21,6 +21,7 @@ class Projection(Objective):
 
     needs_real = False
     needs_gradient = True
+    needs_basis = True
 
     def __init__(self, norm: str, form: str):
         self.order, self.form = (1 if norm == "l1" else 2), form

@@ -13,15 +13,16 @@ their formula with its full factor; their published code halves it.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from esp_core.augment import dsa
-from esp_core.augment.dsa import Chain, Draw
+from esp_core.augment.dsa import Chain, Draw, Placement
 from esp_core.objectives import OuterStep, Whole, training_loss
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 
 TEACHER = "experts"
 GROUPS = ("step_size",)
@@ -34,6 +35,15 @@ class _Step:
 
     positions: Tensor  # (u,) int64, into outer.units
     draw: Draw | Chain  # one operation, numbers per image
+
+
+class _Placed(NamedTuple):
+    """The same on the device, with the units and the labels (n,) of their images; without positions where they are all units in order."""
+
+    positions: Tensor | None
+    units: Tensor
+    labels: Tensor
+    augment: Placement
 
 
 class Trajectory(Whole):
@@ -82,22 +92,27 @@ class _Student:
     """The student's steps as functions of theta and images, and the loss at the end (Eq. 1)."""
 
     def __init__(self, outer: OuterStep, plan: list[_Step], step_size: Tensor):
-        self.outer, self.plan, self.step_size = outer, plan, step_size
+        self.outer, self.step_size = outer, step_size
         self.state, self.synthetic = outer.state, outer.synthetic
+        self.units, self.plan = send((outer.units, [self._placed(step) for step in plan]), self.state.theta.device)
         assert self.state.target is not None
         self.start, self.target = self.state.theta.detach(), self.state.target.detach()
         self.lr = step_size.detach()
         self.learned = [t for t in (*self.synthetic.tensors.values(), step_size) if t.requires_grad]
 
-    def images(self, step: _Step) -> Tensor:
-        return self.synthetic.decode(self.outer.units[step.positions])
+    def _placed(self, step: _Step) -> _Placed:
+        units, whole = self.outer.units[step.positions], torch.equal(step.positions, torch.arange(len(self.outer.units)))
+        return _Placed(None if whole else step.positions, units, self.synthetic.labels(units), step.draw.at())
 
-    def gradient(self, theta: Tensor, images: Tensor, step: _Step, *, graph: bool) -> Tensor:
+    def images(self, step: _Placed) -> Tensor:
+        return self.synthetic.decode(step.units)
+
+    def gradient(self, theta: Tensor, images: Tensor, step: _Placed, *, graph: bool) -> Tensor:
         """(P,), of the mean cross-entropy over the step's `images`, not yet augmented, at theta (which requires grad)."""
-        labels = self.synthetic.labels(self.outer.units[step.positions]).to(images.device)
         with torch.enable_grad():
-            logits = self.state.network(theta, step.draw(images))[1]
-            return torch.autograd.grad(training_loss(logits, labels, "ce") / len(labels), theta, create_graph=graph)[0]
+            logits = self.state.network(theta, step.augment(images))[1]
+            loss = training_loss(logits, step.labels, "ce") / len(step.labels)
+            return torch.autograd.grad(loss, theta, create_graph=graph)[0]
 
     def walk(self) -> Iterator[Tensor]:
         """theta_0 to theta_N without a graph; only the one at hand is alive."""
@@ -116,7 +131,7 @@ class _Student:
         """(P,), the derivative of the loss by theta_N."""
         return 2 * (end - self.target) / (self.start - self.target).square().sum()
 
-    def send_back(self, theta: Tensor, step: _Step, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+    def send_back(self, theta: Tensor, step: _Placed, adjoint: Tensor) -> tuple[Tensor, Tensor]:
         """Add this step's part to the learned tensors' grad; returns g (P,) and the adjoint's change, -lr d<g, a>/d theta (P,)."""
         theta = theta.detach().requires_grad_()
         gradient = self.gradient(theta, self.images(step), step, graph=True)
@@ -127,11 +142,11 @@ class _Student:
 
 
 def _through_graph(student: _Student, weight: float) -> Tensor:
-    units, per_unit = student.outer.units, student.synthetic.images_per_unit
-    decoded = student.synthetic.decode(units).unflatten(0, (len(units), per_unit))  # once for all steps
+    decoded = student.synthetic.decode(student.units)  # once for all steps
+    decoded = decoded.unflatten(0, (len(student.units), student.synthetic.images_per_unit))
     theta = student.start.clone().requires_grad_()
     for step in student.plan:
-        images = decoded[step.positions.to(decoded.device)].flatten(0, 1)
+        images = (decoded if step.positions is None else decoded.index_select(0, step.positions)).flatten(0, 1)
         theta = theta - student.step_size * student.gradient(theta, images, step, graph=True)
     loss = student.loss(theta)
     (weight * loss).backward(inputs=student.learned)

@@ -35,6 +35,7 @@ class Context:
     real: Selector
     augment: str  # the method's strategy, as `dsa.draw` takes it
     experts: Trajectories | None = None
+    needs_basis: bool = True  # whether an objective asks for the basis of a segment
 
 
 class Teacher(ABC):

@@ -43,6 +43,7 @@ class Experts(Teacher):
         self.length, self.steps, self.start_max = length, steps, start_max
         self.lr, self.projected, self.kind, self.loss = lr, projected, basis, loss
         self.wants = (_InnerGradient(),) if steps > 1 else ()
+        self.spans = context.needs_basis or (projected and steps > 1)
         self._segment = -1
         self._theta: Tensor
 
@@ -67,14 +68,14 @@ class Experts(Teacher):
         start = int(torch.randint(self.start_max + 1, (1,), generator=generator))
         snapshots = self.experts.segment(expert, start, self.length)
         self._segment, self._first = number, snapshots[0]
-        self._basis = subspace.basis(snapshots, self.kind)
+        self._basis = subspace.basis(snapshots, self.kind) if self.spans else None
         self._direction, self._target = snapshots[-1] - snapshots[0], snapshots[-1]
 
     def advance(self, synthetic: Statistics) -> None:
         if not self.wants:
             return
         gradient = synthetic["gradient"] / synthetic["class_count"].sum()
-        step = subspace.project(self._basis, gradient) if self.projected else gradient
+        step = subspace.project(self._basis, gradient) if self.projected and self._basis is not None else gradient
         self._theta = self._theta - self.lr * step
 
     def checkpoint(self) -> dict[str, Tensor]:

@@ -1,17 +1,16 @@
 """How a teacher's network learns between outer steps: plain SGD on its flat parameters, every draw from a given generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from esp_core.networks.flat import FlatNetwork
-from esp_core.training.epoch import batches
+from esp_core.training.epoch import Drawn, Mix, draw
 from esp_core.training.loop import mixed_loss
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (b,) on the CPU -> normalised images (b, C, H, W), labels (b,)
+Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (b,) on the device -> normalised images (b, C, H, W), labels (b,)
 
 ACCURACY_BATCH = 500
 
@@ -40,15 +39,19 @@ class Learner:
         """Start over at `theta` (P,)."""
         self.theta, self.velocity = theta, torch.zeros_like(theta)
 
-    def epoch(self, order: Tensor, fetch: Fetch, augment: Augment, generator: torch.Generator) -> None:
-        """Train on the images `order` (n,) in that order, batch by batch."""
-        for index in batches(order, self.rule.batch):
-            images, labels = fetch(index)
-            self._step(augment(images, generator), labels, generator)
+    def draw(self, order: Tensor, augment: str, side: int, generator: torch.Generator) -> list[Drawn]:
+        """The batches of an epoch over images `order` (n,) of `side` pixels under `augment`, on the CPU."""
+        return draw(order, self.rule.batch, augment, side, generator, self.rule.cutmix)
 
-    def _step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    def epoch(self, batches: Iterable[Drawn], fetch: Fetch) -> None:
+        """Train on what `fetch` gives for each of `batches`, which lie on the device."""
+        for drawn in batches:
+            images, labels = fetch(drawn.index)
+            self._step(drawn.augment(images), labels, drawn.mix)
+
+    def _step(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
         theta = self.theta.detach().requires_grad_()
-        loss = mixed_loss(lambda x: self.network(theta, x)[1], images, labels, self.rule.cutmix, generator)
+        loss = mixed_loss(lambda x: self.network(theta, x)[1], images, labels, mix)
         gradient = torch.autograd.grad(loss, theta)[0] + self.rule.weight_decay * theta.detach()
         self.velocity = self.rule.momentum * self.velocity + gradient
         self.theta = theta.detach() - self.rule.lr * self.velocity

@@ -9,6 +9,7 @@ from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
+from esp_core.runtime.transfer import send
 from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
 from esp_core.training.epoch import Images
@@ -17,7 +18,7 @@ from esp_core.training.epoch import Images
 class TrainedOnReal(Teacher):
     """A new network every `inner_steps` outer steps; between two of them it learns from `images` random real images, once each.
 
-    It learns as `rule` says, under IDC's augmentation (`augmented`), from which cutout is left out where batches are cut and
+    It learns as `rule` says, under IDC's augmentation (`strategy`), from which cutout is left out where batches are cut and
     mixed, as IDC's code does.
     """
 
@@ -27,7 +28,7 @@ class TrainedOnReal(Teacher):
         data = context.real.data
         self.real = Images(data.train.images, data.train.labels, data)
         listed = dsa.parse(context.augment.replace("+", "_"))
-        self.operations = [o for o in listed if not (o == "cutout" and rule.cutmix)]
+        self.strategy = strategy([o for o in listed if not (o == "cutout" and rule.cutmix)])
 
     def state(self, step: int, draw: Draw | Chain) -> State:
         self._step = step
@@ -41,10 +42,8 @@ class TrainedOnReal(Teacher):
             return  # the next step has a new network
         generator = seeds.generator(*self.context.seed, "inner", self._step)
         order = torch.randperm(len(self.real), generator=generator)[: self.count]
-        self.learner.epoch(order, self.real.batch, self._augment, generator)
-
-    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return augmented(images, self.operations, generator)
+        images = self.real.images
+        self.learner.epoch(send(self.learner.draw(order, self.strategy, images.shape[-1], generator), images.device), self.real.batch)
 
     def checkpoint(self) -> dict[str, Tensor]:
         return {"theta": self.learner.theta, "velocity": self.learner.velocity}
@@ -53,14 +52,14 @@ class TrainedOnReal(Teacher):
         self.learner.theta, self.learner.velocity = (saved[name].to(self.context.device) for name in ("theta", "velocity"))
 
 
-def augmented(images: Tensor, operations: list[str], generator: torch.Generator) -> Tensor:
-    """IDC's augmentation of `images` (n, C, H, W): flip, colour and cutout always, and one of the other operations a batch.
+def strategy(operations: list[str]) -> str:
+    """IDC's augmentation by `operations`: flip, colour and cutout always, and one of the others a batch.
 
     Every image has numbers of its own (IDC's code, DiffAug).
     """
     others = [o for o in operations if o not in ("flip", "color", "cutout")]
     rounds = [*(o for o in ("flip", "color") if o in operations), "_".join(others), *(o for o in ("cutout",) if o in operations)]
-    return dsa.draw("+".join(filter(None, rounds)), len(images), generator, same_operation=True)(images)
+    return "+".join(filter(None, rounds))
 
 
 def build(

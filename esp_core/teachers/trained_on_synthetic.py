@@ -1,16 +1,28 @@
 """`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw
 from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
+from esp_core.runtime.transfer import send
 from esp_core.teachers import Context, Teacher
 from esp_core.teachers.learning import Learner, Rule
+from esp_core.training.epoch import Drawn
+
+_Query = tuple[Tensor, Tensor]  # indices and labels (n,) of real images
+
+
+class _Plan(NamedTuple):
+    """A round of learning: the synthetic units and the labels of their images, and for each epoch its batches and a query."""
+
+    units: Tensor
+    labels: Tensor
+    query: _Query | None
+    epochs: list[tuple[list[Drawn], _Query | None]]
 
 
 class TrainedOnSynthetic(Teacher):
@@ -52,39 +64,49 @@ class TrainedOnSynthetic(Teacher):
 
     def advance(self, synthetic: Statistics) -> None:
         self._position += 1
-        generator = seeds.generator(*self.context.seed, "inner", self._step)
-        if self._leaves(generator):
-            self._network, self._position, self._accuracies = self._network + 1, 0, []
-        else:
-            self._learn(generator)
+        if self._position < self.outer_loop:
+            plan = self._plan(seeds.generator(*self.context.seed, "inner", self._step))
+            if plan.query is None or not self._leaves(plan.query):
+                self._learn(plan)
+                return
+        self._network, self._position, self._accuracies = self._network + 1, 0, []
 
-    def _leaves(self, generator: torch.Generator) -> bool:
-        if self._position >= self.outer_loop:
-            return True
-        if not self.dynamic:
-            return False
-        self._accuracies = [*self._accuracies, self._accuracy(generator)][-self.window :]
+    def _plan(self, generator: torch.Generator) -> _Plan:
+        """All that is drawn for a round of learning, in the order in which it is used, and sent to the device at once."""
+        synthetic, data = self.context.synthetic, self.context.real.data
+        units = torch.arange(synthetic.units)
+        query = self._query(generator)
+        epochs = []
+        for _ in range(self.inner_loop):
+            order = torch.randperm(synthetic.images, generator=generator)
+            epochs.append((self.learner.draw(order, self.context.augment, data.shape[-1], generator), self._query(generator)))
+        return send(_Plan(units, synthetic.labels(units), query, epochs), data.train.images.device)
+
+    def _query(self, generator: torch.Generator) -> _Query | None:
+        return self.context.real.choose(self.query, generator) if self.dynamic else None
+
+    def _leaves(self, query: _Query) -> bool:
+        self._accuracies = [*self._accuracies, self._accuracy(query)][-self.window :]
         return len(self._accuracies) == self.window and _range(self._accuracies) < self.outer_change
 
-    def _learn(self, generator: torch.Generator) -> None:
-        units = torch.arange(self.context.synthetic.units)
+    def _learn(self, plan: _Plan) -> None:
         with torch.no_grad():
-            images = self.context.synthetic.decode(units)
-        labels = self.context.synthetic.labels(units).to(images.device)
+            images = self.context.synthetic.decode(plan.units)
+
+        def fetch(index: Tensor) -> tuple[Tensor, Tensor]:
+            return images.index_select(0, index), plan.labels.index_select(0, index)
+
         accuracies: list[float] = []
-        for _ in range(self.inner_loop):
-            order = torch.randperm(len(labels), generator=generator)
-            self.learner.epoch(order, lambda i: (images[i.to(images.device)], labels[i.to(images.device)]), self._augment, generator)
-            if self.dynamic:
-                accuracies = [*accuracies, self._accuracy(generator)][-self.window :]
+        for batches, query in plan.epochs:
+            self.learner.epoch(batches, fetch)
+            if query is not None:
+                accuracies = [*accuracies, self._accuracy(query)][-self.window :]
                 if len(accuracies) == self.window and _range(accuracies) > self.inner_change:
                     return
 
-    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return dsa.draw(self.context.augment, len(images), generator, same_operation=True)(images)
-
-    def _accuracy(self, generator: torch.Generator) -> float:
-        return self.learner.accuracy(*self.context.real.batch(self.query, generator))
+    def _accuracy(self, query: _Query) -> float:
+        index, labels = query
+        return self.learner.accuracy(self.context.real.images(index), labels)
 
     def checkpoint(self) -> dict[str, Tensor]:
         place = {"network": torch.tensor(self._network), "position": torch.tensor(self._position)}

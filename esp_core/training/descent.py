@@ -71,9 +71,9 @@ class Adam(Descent):
 
     def _step(self, numbers: list[int], tensors: list[Tensor], gradients: list[Tensor], rate: float) -> None:
         for i, tensor in zip(numbers, tensors, strict=True):
-            self.state.setdefault(f"{i}.step", torch.zeros(()))
-            self.state.setdefault(f"{i}.exp_avg", torch.zeros_like(tensor))
-            self.state.setdefault(f"{i}.exp_avg_sq", torch.zeros_like(tensor))
+            if f"{i}.step" not in self.state:
+                moments = {f"{i}.{name}": torch.zeros_like(tensor) for name in ("exp_avg", "exp_avg_sq")}
+                self.state |= {f"{i}.step": torch.zeros(()), **moments}
         adam(
             tensors,
             gradients,

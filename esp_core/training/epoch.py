@@ -1,11 +1,13 @@
 """One epoch of SGD, and the accuracy: what the training of experts and that of an evaluation share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from esp_core.augment import dsa
+from esp_core.augment.dsa import Placement
 from esp_core.datasets.dataset import Dataset
 from esp_core.training.descent import SGD
 
@@ -24,12 +26,11 @@ class Images:
 
     def sample(self) -> Tensor:
         """One image as a network sees it, (1, C, H, W)."""
-        return self.batch(torch.arange(1))[0]
+        return self.data.normalise(self.images[:1])
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images and labels at `index` (b,), on the CPU or the device."""
-        index = index.to(self.labels.device)
-        return self.data.normalise(self.images[index]), self.labels[index]
+        """Normalised images and labels at `index` (b,), on their device."""
+        return self.data.normalise(self.images.index_select(0, index)), self.labels.index_select(0, index)
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
@@ -48,22 +49,66 @@ def sizes(n: int, batch: int, epochs: int) -> dict[int, int]:
     return found
 
 
+class Mix(NamedTuple):
+    """CutMix of a batch (Yun et al., 2019): in a box every image takes the pixels of image `other`; `share` of the pixels stay its own."""
+
+    other: Tensor  # (b,) int64
+    box: tuple[int, int, int, int]  # top, bottom, left, right
+    share: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Images (b, C, H, W), each with its box."""
+        top, bottom, left, right = self.box
+        mixed = x.clone()
+        mixed[:, :, top:bottom, left:right] = x.index_select(0, self.other)[:, :, top:bottom, left:right]
+        return mixed
+
+
+def draw_mix(count: int, side: int, probability: float, generator: torch.Generator) -> Mix | None:
+    """With `probability`, the mixing of `count` images of `side` pixels: a box of area ~ U(0, 1) = Beta(1, 1) about a random centre."""
+    if probability == 0 or float(torch.rand((), generator=generator)) >= probability:
+        return None
+    kept = float(torch.rand((), generator=generator))
+    other = torch.randperm(count, generator=generator)
+    half, centre = (1 - kept) ** 0.5 / 2, torch.rand(2, generator=generator).tolist()
+    (top, bottom), (left, right) = ((max(0, int(side * (c - half))), min(side, int(side * (c + half)))) for c in centre)
+    return Mix(other, (top, bottom, left, right), 1 - (bottom - top) * (right - left) / side**2)
+
+
+class Drawn(NamedTuple):
+    """A batch, and all that is drawn for it: indices (b,), the augmentation, and how it is cut and mixed, if it is."""
+
+    index: Tensor
+    augment: Placement
+    mix: Mix | None
+
+
+def draw(order: Tensor, batch: int, augment: str, side: int, generator: torch.Generator, cutmix: float = 0.0) -> list[Drawn]:
+    """The batches of an epoch over images `order` (n,) of `side` pixels, on the CPU: `send` them to the device all at once.
+
+    All draws come from `generator`, batch by batch; one operation a batch, numbers for each image.
+    """
+    drawn = []
+    for index in batches(order, batch):
+        placement = dsa.draw(augment, len(index), generator, same_operation=True).at()
+        drawn.append(Drawn(index, placement, draw_mix(len(index), side, cutmix, generator)))
+    return drawn
+
+
 def steps(
     images: Images,
-    batch: int,
-    augment: str,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterable[Drawn],
+    loss_of: Callable[[Tensor, Tensor, Mix | None], Tensor],
     optimiser: SGD,
     rate: float,
-    generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Train an epoch: each image once, in random order, augmented; yields the mean loss of each batch, on the device, and its size.
+    """Train on the `batches` of an epoch; yields the mean loss of each, on the device, and its size.
 
-    `loss_of` images (b, C, H, W) and their labels is their mean loss. All draws come from `generator`, on the CPU.
+    `loss_of` images (b, C, H, W), labels (b,) and the mixing to be done is their mean loss.
     """
-    for index in batches(torch.randperm(len(images), generator=generator), batch):
-        x, y = images.batch(index)
-        loss = loss_of(dsa.draw(augment, len(x), generator, same_operation=True)(x), y)
+    for drawn in batches:
+        x, y = images.batch(drawn.index)
+        loss = loss_of(drawn.augment(x), y, drawn.mix)
         optimiser.zero()
         loss.backward()
         optimiser.step(rate)
@@ -75,7 +120,6 @@ def accuracy(network: nn.Module, images: Images, batch: int = 500, forward: Forw
     """Percent of `images` that `network` names rightly, run by `forward`, an `Engine` for one, or by itself."""
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
-    for index in torch.arange(len(images)).split(batch):
-        x, y = images.batch(index)
-        right += ((forward or network)(x).argmax(1) == y).sum()
+    for x, y in zip(images.images.split(batch), images.labels.split(batch), strict=True):
+        right += ((forward or network)(images.data.normalise(x)).argmax(1) == y).sum()
     return 100.0 * int(right) / len(images)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 from esp_core.training.descent import SGD
-from esp_core.training.epoch import Forward, Images, steps
+from esp_core.training.epoch import Forward, Images, Mix, draw, steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) and labels, (n,) or soft (n, K) -> their mean loss
 
@@ -91,43 +92,24 @@ def train(
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     loss = soft_loss(settings) if images.labels.is_floating_point() else F.cross_entropy
     network.train()
+    side = images.images.shape[-1]
 
-    def loss_of(x: Tensor, y: Tensor) -> Tensor:
-        return mixed_loss(forward or network, x, y, settings.cutmix, generator, loss)
+    def loss_of(x: Tensor, y: Tensor, mix: Mix | None) -> Tensor:
+        return mixed_loss(forward or network, x, y, mix, loss)
 
     curve = []
     for epoch in range(settings.epochs):
-        rate = settings.rate(epoch)
-        parts = steps(images, settings.batch, settings.augment, loss_of, optimiser, rate, generator)
+        order = torch.randperm(len(images), generator=generator)
+        drawn = send(draw(order, settings.batch, settings.augment, side, generator, settings.cutmix), images.images.device)
+        parts = steps(images, drawn, loss_of, optimiser, settings.rate(epoch))
         curve.append(float(sum(loss * count for loss, count in parts)) / len(images))
     return curve
 
 
-def mixed_loss(
-    network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator, loss: Loss = F.cross_entropy
-) -> Tensor:
-    """`loss`, on a cut and mixed batch with probability `cutmix`: each of the two labels counts by its share of the pixels."""
-    x, y, other, share = mix(x, y, cutmix, generator)
-    logits = network(x)
-    own = loss(logits, y)
-    return own if share == 1 else share * own + (1 - share) * loss(logits, other)
-
-
-def mix(x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
-    """CutMix with probability `cutmix`: a box of a shuffled copy is pasted, its area ~ U(0, 1) = Beta(1, 1).
-
-    Returns images, labels, the labels of what was pasted, and the share of the pixels that are an image's own, 1 where nothing was.
-    """
-    if cutmix == 0 or float(torch.rand((), generator=generator)) >= cutmix:
-        return x, y, y, 1.0
-    kept = float(torch.rand((), generator=generator))
-    other = torch.randperm(len(x), generator=generator).to(x.device)
-    height, width = x.shape[2:]
-    centre = torch.rand(2, generator=generator).tolist()
-    half = (1 - kept) ** 0.5 / 2
-    (top, bottom), (left, right) = (
-        (max(0, int(side * (c - half))), min(side, int(side * (c + half)))) for side, c in zip((height, width), centre, strict=True)
-    )
-    x, source = x.clone(), x
-    x[:, :, top:bottom, left:right] = source[other][:, :, top:bottom, left:right]
-    return x, y, y[other], 1 - (bottom - top) * (right - left) / (height * width)
+def mixed_loss(network: Forward, x: Tensor, y: Tensor, mix: Mix | None, loss: Loss = F.cross_entropy) -> Tensor:
+    """`loss`, on a batch that is cut and mixed by `mix`, if at all: each of the two labels counts by its share of the pixels."""
+    if mix is None:
+        return loss(network(x), y)
+    logits = network(mix(x))
+    own, other = loss(logits, y), loss(logits, y.index_select(0, mix.other))
+    return own if mix.share == 1 else mix.share * own + (1 - mix.share) * other

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SLICE = 1 << 14  # entries of P taken to float64 at once
+SLICE = 1 << 14  # entries of P that a processor takes to float64 at once
 RANK_TOLERANCE = 1e-6  # a direction whose length, relative to the longest, is below this adds nothing to the span
 
 Kind = Literal["raw", "difference"]
@@ -45,11 +45,11 @@ def _orthonormal(rows: Tensor) -> Tensor:
     gram = _products(rows, rows)
     lengths = gram.diagonal().sqrt()
     scale = torch.where(lengths > 0, 1 / lengths, 0.0)
-    values, vectors = torch.linalg.eigh(gram * torch.outer(scale, scale))
+    values, vectors = torch.linalg.eigh((gram * torch.outer(scale, scale)).cpu())  # k x k: there in microseconds, on a GPU in many kernels
     kept = values > RANK_TOLERANCE**2
     if not kept.any():
         raise ValueError("basis: the segment spans nothing: its snapshots are all zero or all equal")
-    mix = (vectors[:, kept] / values[kept].sqrt()).T * scale  # (r, k)
+    mix = (vectors[:, kept] / values[kept].sqrt()).T.to(scale.device) * scale  # (r, k)
     return _combine(mix, rows)
 
 
@@ -64,5 +64,7 @@ def _combine(mix: Tensor, rows: Tensor) -> Tensor:
 
 
 def _slices(rows: Tensor) -> tuple[Tensor, ...]:
-    """Slices of P, on a device that has float64."""
+    """Slices of P, on a device that has float64; a GPU takes all at once."""
+    if rows.device.type == "cuda":
+        return (rows,)
     return tuple(part.cpu() if rows.device.type == "mps" else part for part in rows.split(SLICE, dim=1))

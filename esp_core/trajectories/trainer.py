@@ -16,9 +16,10 @@ from esp_core.datasets.dataset import Dataset
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.transfer import send
 from esp_core.training import engine
 from esp_core.training.descent import SGD
-from esp_core.training.epoch import Images, accuracy, sizes, steps
+from esp_core.training.epoch import Images, Mix, accuracy, draw, sizes, steps
 from esp_core.trajectories import whitening
 
 LONG = 50  # epochs of MTT's experts
@@ -78,10 +79,13 @@ class Trainer:
         """Train one epoch with the draws of `generator`, a batch at a time; yields its mean loss, on the device, and its size."""
         self.network.train()
 
-        def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        def loss_of(x: Tensor, y: Tensor, mix: Mix | None) -> Tensor:
             return cross_entropy(self.engine(x), y)
 
-        return steps(self.train, self.recipe.batch, self.recipe.augment, loss_of, self.optimiser, self.recipe.lr, generator)
+        order = torch.randperm(len(self.train), generator=generator)
+        images = self.train.images
+        drawn = send(draw(order, self.recipe.batch, self.recipe.augment, images.shape[-1], generator), images.device)
+        return steps(self.train, drawn, loss_of, self.optimiser, self.recipe.lr)
 
     def accuracy(self) -> float:
         """Percent of the test images that are classified right."""

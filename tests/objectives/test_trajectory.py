@@ -157,7 +157,7 @@ def test_memory_grows_by_the_weights_with_replay_not_at_all_with_tesla_and_by_th
     of, _ = outer_step(width=16)
     of.augment = "color"  # the same operation, and so the same arithmetic, in every step
     weights, images = 4 * len(of.state.theta), of.synthetic.images
-    drawn = (16 + 8) * images  # bytes of a step's draw and of its minibatch, made before the first walk
+    drawn = (16 + 3 * 8) * images  # bytes of a step's draw, and of its minibatch's positions, units and labels, made before the first walk
 
     def growth(memory):
         few, many = (peak(lambda n=n: taught(of, objective(memory, n))) for n in (4, 12))

@@ -13,6 +13,7 @@ from esp_core.stages import evaluate
 from esp_core.study import specs
 from esp_core.study.config import Study
 from esp_core.training import loop
+from esp_core.training.epoch import draw_mix
 
 PROTOCOL = {
     "name": "dsa",
@@ -69,9 +70,9 @@ def test_cutmix_mixes_soft_labels_by_the_share_of_the_pixels(soft_labels):
     y = torch.rand(4, 3, generator=draws, dtype=torch.float64).softmax(1)
     weight = torch.randn(64, 3, generator=draws, dtype=torch.float64, requires_grad=True)
     loss = loop.soft_loss(protocol(soft_labels=soft_labels))
-    seeded = torch.Generator().manual_seed(3)
-    found = torch.autograd.grad(loop.mixed_loss(lambda images: images.flatten(1) @ weight, x, y, 1.0, seeded, loss), weight)[0]
-    cut, own, other, share = loop.mix(x, y, 1.0, torch.Generator().manual_seed(3))
+    mix = draw_mix(4, 8, 1.0, torch.Generator().manual_seed(3))
+    found = torch.autograd.grad(loop.mixed_loss(lambda images: images.flatten(1) @ weight, x, y, mix, loss), weight)[0]
+    cut, own, other, share = mix(x), y, y[mix.other], mix.share
     assert 0 < share < 1 and not torch.equal(own, other)
     z = cut.flatten(1) @ weight
     mixed = share * own + (1 - share) * other

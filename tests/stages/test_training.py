@@ -7,7 +7,7 @@ from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import networks
 from esp_core.runtime.errors import UserError
-from esp_core.training.epoch import Images, accuracy, batches
+from esp_core.training.epoch import Images, accuracy, batches, draw_mix
 from esp_core.training.loop import mixed_loss, protocol, train
 
 SETTINGS = {
@@ -80,12 +80,12 @@ def test_cutmix_loss_weighs_by_the_area_that_was_pasted():
 
     model, mixed = Certain(), 0
     for seed in range(20):
-        loss = mixed_loss(model, x, y, 1.0, torch.Generator().manual_seed(seed))
+        loss = mixed_loss(model, x, y, draw_mix(6, 16, 1.0, torch.Generator().manual_seed(seed)))
         foreign = (y[model.seen.long()] != y.view(6, 1, 1, 1)).double().mean()
         assert float(loss) == pytest.approx(certain * float(foreign), rel=1e-5)
         mixed += int(foreign > 0)
     assert mixed > 10
-    mixed_loss(model, x, y, 0.0, torch.Generator().manual_seed(0))
+    mixed_loss(model, x, y, draw_mix(6, 16, 0.0, torch.Generator()))
     assert torch.equal(model.seen, x)
 
 

@@ -10,7 +10,8 @@ from esp_core.augment import dsa
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.runtime import seeds
-from esp_core.teachers.trained_on_real import augmented
+from esp_core.teachers.trained_on_real import strategy
+from esp_core.training.epoch import draw_mix
 from esp_core.training.loop import mixed_loss
 
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix):
             seen = images[index]
             for operation in ("color", "crop", *([] if cutmix else ["cutout"])):
                 seen = dsa.draw(operation, len(index), generator, same_operation=True)(seen)
-            loss = mixed_loss(network, seen, labels[index], cutmix, generator)
+            loss = mixed_loss(network, seen, labels[index], draw_mix(len(index), SIZE, cutmix, generator))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -72,7 +73,9 @@ def test_a_new_network_every_so_many_steps():
 def test_never_more_images_than_there_are():
     made = job(images=10**6, iterations=2)
     seen, epoch = [], made.teacher.learner.epoch
-    made.teacher.learner.epoch = lambda order, *rest: seen.append(sorted(order.tolist())) or epoch(order, *rest)
+    made.teacher.learner.epoch = lambda batches, *rest: (
+        seen.append(sorted(torch.cat([b.index for b in batches]).tolist())) or epoch(batches, *rest)
+    )
     made.run(lambda job, outcome: None)
     assert seen == [list(range(36))] * 2
 
@@ -82,7 +85,8 @@ def test_augmentation_is_flip_colour_one_of_the_rest_and_cutout():
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     taken = set()
     for seed in range(12):
-        ours = augmented(images, ["color", "crop", "cutout", "flip", "scale", "rotate"], torch.Generator().manual_seed(seed))
+        named = strategy(["color", "crop", "cutout", "flip", "scale", "rotate"])
+        ours = dsa.draw(named, 6, torch.Generator().manual_seed(seed), same_operation=True)(images)
         generator = torch.Generator().manual_seed(seed)
         wanted = images
         for phase in (["flip"], ["color"], ["crop", "scale", "rotate"], ["cutout"]):
@@ -91,7 +95,7 @@ def test_augmentation_is_flip_colour_one_of_the_rest_and_cutout():
             taken |= {pick}
         assert torch.equal(ours, wanted)
     assert len(taken) == 6
-    assert torch.equal(augmented(images, [], torch.Generator()), images)
+    assert strategy([]) == ""
 
 
 def test_a_resumed_run_is_the_same_bit_by_bit_from_every_step():

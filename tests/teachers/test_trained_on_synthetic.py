@@ -63,7 +63,7 @@ def test_a_network_learns_from_images_and_not_the_images_from_it():
     made.run(lambda job, outcome: None)
     assert not made.teacher.learner.theta.requires_grad
     before = made.synthetic.tensors["pixels"].grad.clone()
-    made.teacher._learn(torch.Generator())
+    made.teacher._learn(made.teacher._plan(torch.Generator()))
     assert torch.equal(made.synthetic.tensors["pixels"].grad, before)
 
 
