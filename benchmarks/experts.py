@@ -101,7 +101,6 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     """The engine of this package."""
     device, recipe, network = data.train.images.device, recipe_of(arguments), network_of(arguments)
     devices.reuse_memory()
-    engine.make_deterministic(device)
     network.to(device)
     work = engine.Work({recipe.batch: len(data.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
     chosen = engine.plan(network, data.normalise(data.train.images[:1]), work, recipe.precision)

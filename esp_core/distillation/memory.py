@@ -12,6 +12,7 @@ from torch import Tensor
 
 from esp_core.objectives import Batch, State
 from esp_core.parametrisations import Parametrisation
+from esp_core.runtime import leases
 
 SHARE = 0.25  # of the memory: other jobs, the allocator's slack and temporary buffers need the rest
 DOUBLE_BACKWARD = 3.0  # what the second derivative keeps, as a multiple of what the first keeps
@@ -20,7 +21,8 @@ DOUBLE_BACKWARD = 3.0  # what the second derivative keeps, as a multiple of what
 def images_that_fit(synthetic: Parametrisation, state: State, device: torch.device) -> int:
     """The images that may be alive at once on the device, with the graph of their second derivative; one unit at least."""
     per_image = saved_bytes(synthetic, state) * DOUBLE_BACKWARD
-    return max(synthetic.images_per_unit, int(total_bytes(device) * SHARE / per_image))
+    jobs = leases.share() if device.type == "cuda" else 1
+    return max(synthetic.images_per_unit, int(total_bytes(device) * SHARE / jobs / per_image))
 
 
 def total_bytes(device: torch.device) -> int:

@@ -18,8 +18,6 @@ from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
 from esp_core.training.compiling import COMPILE, WORTH_COMPILING, missing_compiler, operations
 
-CUDA_IS_FASTER = 70  # compiling took 50 s on an H100 and saved half of an eager step's time (docs/benchmarks.md)
-
 T = TypeVar("T")
 
 
@@ -66,8 +64,7 @@ class Walker:
             raise UserError(f"{self.title}: compile: always, but {obstacle}; use auto")
         if wanted != "auto":
             return bool(wanted == "always")
-        least = WORTH_COMPILING * (CUDA_IS_FASTER if self.device.type == "cuda" else 1)
-        if self.recipe["iterations"] * self._step_operations(state, images) < least:
+        if self.recipe["iterations"] * self._step_operations(state, images) < WORTH_COMPILING[self.device.type]:
             return False
         if obstacle:
             print(f"not compiled: {obstacle}", file=sys.stderr, flush=True)
@@ -130,10 +127,11 @@ class Walker:
             try:
                 return attempt()
             except torch.OutOfMemoryError:
-                fewer()
-                for passes in (self.over_real, self.over_synthetic):
-                    passes.forget()
-                torch.cuda.empty_cache()
+                pass  # and go on below, where no traceback keeps the tensors of the attempt alive
+            fewer()
+            for passes in (self.over_real, self.over_synthetic):
+                passes.forget()
+            torch.cuda.empty_cache()
 
     def _insist(self, possible: bool, least: str) -> None:
         if not possible:

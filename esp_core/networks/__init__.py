@@ -46,7 +46,7 @@ def _made(factory: Any, seed: int | None, *shape: int, **settings: Any) -> Any:
     if seed is None:
         return factory(*shape, **settings)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU too
         return factory(*shape, **settings)
 
 

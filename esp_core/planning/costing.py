@@ -7,14 +7,12 @@ from typing import Any
 
 from esp_core import objectives
 from esp_core.datasets import catalogue
-from esp_core.distillation import walker
 from esp_core.distillation.memory import DOUBLE_BACKWARD, SHARE
 from esp_core.objectives import Objective
 from esp_core.planning.counting import Count, Shape, network, shape, synthetic
 from esp_core.planning.rates import Device, rates
 from esp_core.study.config import Study
 from esp_core.study.specs import Spec, spec
-from esp_core.training import engine
 from esp_core.training.compiling import WORTH_COMPILING
 
 FLOAT, INT16 = 4, 2
@@ -60,7 +58,7 @@ def _experts(study: Study, on: Device, job: Spec) -> Cost:
     data, training = shape(study, job["dataset"]), job["training"]
     net = network(job["network"], data)
     images = data.train * (1 - job.get("validation", 0))
-    least = WORTH_COMPILING * (engine.CUDA_IS_FASTER if on.is_gpu else 1)
+    least = WORTH_COMPILING["cuda" if on.is_gpu else "cpu"]
     compiled = TRAINING * images * training["epochs"] * net.operations >= least
     one = _training(on, net, data, images, training, on.values["compiled"] if compiled else 1)
     seconds = on.values["start"] + on.values["first"] + (on.values["compilation"] if compiled else 0) + job["count"] * one
@@ -97,7 +95,7 @@ def _distill(study: Study, on: Device, job: Spec) -> Cost:
     batch = min(recipe["synthetic_batch"] or images, (recipe["synthetic_per_class"] or images) * data.classes, images)
     step = _outer_step(on, net, decoding, data, recipe, batch)
     work = recipe["iterations"] * sum(_passes(data, recipe, batch)) * net.operations
-    if work >= WORTH_COMPILING * (walker.CUDA_IS_FASTER if on.is_gpu else 1) and _compiles(recipe):
+    if work >= WORTH_COMPILING["cuda" if on.is_gpu else "cpu"] and _compiles(recipe):
         seconds, step = seconds + on.values["compilation"], step / on.values["traced"]
     seconds += on.values["first"] + recipe["iterations"] * step
     return Cost(seconds, disk, memory + _distill_memory(on, net, decoding, data, recipe, batch), True, tuple(_unfamiliar(recipe)))

@@ -35,6 +35,7 @@ def pick(name: str = "auto") -> torch.device:
             raise UserError(f"device: {name} is asked for, but torch {torch.__version__} {seen}; use auto or cpu")
         device = _leased(device)
         _check_memory(device)
+        _set_arithmetic()
     _announce(device)
     return device
 
@@ -63,6 +64,12 @@ def _check_memory(device: torch.device) -> None:
         has = f"{torch.cuda.get_device_name(device)} has {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         way_on = f"end what else runs there, hide it with CUDA_VISIBLE_DEVICES, or lower {leases.SHARE}"
         raise UserError(f"device: {has}, and a job needs at least {LEAST_FREE / 2**30:.0f}; {way_on}")
+
+
+def _set_arithmetic() -> None:
+    """The same sums at every run, and what float32 means on CUDA: TF32 in convolutions, all its bits in products, as Eq. 5 needs them."""
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
 
 
 @cache

@@ -46,7 +46,7 @@ class Learner:
     def epoch(self, batches: Iterable[Drawn], fetch: Fetch) -> None:
         """Train on what `fetch` gives for each of `batches`, which lie on the device."""
         for drawn in batches:
-            images, labels = fetch(drawn.index)
+            images, labels = fetch(drawn.chosen)
             self._step(drawn.augment(images), labels, drawn.mix)
 
     def _step(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:

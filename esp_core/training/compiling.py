@@ -9,7 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 COMPILE = ("auto", "always", "never")
-WORTH_COMPILING = 2e13  # floating-point operations in all: minutes of eager work on a core, against less than one to compile
+# Floating-point operations in all: on a core minutes of eager work, against less than one to compile; on an H100 compiling took 50 s
+# and saved half of the eager time (docs/benchmarks.md).
+WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 1.4e15}
 
 
 def compile_in_own_threads() -> None:

@@ -20,7 +20,6 @@ from esp_core.training.tiles import tile_convolutions
 PRECISIONS = ("auto", "float32", "bfloat16")
 TRAINING = 3  # forward passes that a forward and a backward pass take
 FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
-CUDA_IS_FASTER = 20  # times a core, roughly, so that compiling pays for so much more work; not measured
 FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
 ODD = 0.1  # of the work that is worth compiling: an odd batch beside a compiled one, whose channels_last is slow in torch's own code
 TEST_BATCH = 500  # images of a forward pass without gradients
@@ -63,10 +62,12 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
         if value not in known:
             raise UserError(f"{section}.{key}: {value} is unknown; use one of {', '.join(known)}")
     forward = _operations(network, image)
-    chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, TRAINING * forward * max(work.trained))
     sizes, tests, reason = _compiled(network, device, work, forward, compile_, section)
-    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster.
-    last = device.type == "cuda" or bool(sizes) or (device.type == "cpu" and not _has(network, nn.GroupNorm))
+    step = TRAINING * forward * max(work.trained)
+    chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, step, bool(sizes))
+    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster; on a GPU it changes the layout there
+    # and back.
+    last = bool(sizes) or (device.type == "cpu" and not _has(network, nn.GroupNorm))
     notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
     tiled = device.type == "cpu" and chosen == "bfloat16" and last and not sizes and not tests
     return Plan(chosen, sizes, tests, last, tiled, tuple(notes))
@@ -81,10 +82,12 @@ def _operations(network: nn.Module, image: Tensor) -> int:
     return found
 
 
-def _precision(network: nn.Module, device: torch.device, step: float) -> tuple[str, str]:
+def _precision(network: nn.Module, device: torch.device, step: float, compiled: bool) -> tuple[str, str]:
     """What `auto` stands for, for steps of `step` operations, and why."""
     if not has_fast_bfloat16(device):
         return "float32", "this device has no instructions for bfloat16 products"
+    if device.type == "cuda" and not compiled:
+        return "float32", "bfloat16 that is not compiled is slower on a GPU, since group norm runs in float32"
     if device.type == "cpu" and step < FINE:
         return "float32", f"a step of {step:.2g} operations is too small to be faster in bfloat16"
     if device.type == "cpu" and any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()):
@@ -105,7 +108,7 @@ def _compiled(
         return tuple(work.trained), work.tested > 0, ""
     if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
         return (), False, "a network with batch norm is as fast without on a processor"
-    least = WORTH_COMPILING * (CUDA_IS_FASTER if device.type == "cuda" else 1)
+    least = WORTH_COMPILING[device.type]
     amounts = {size: TRAINING * forward * images for size, images in work.trained.items()}
     bar = least * (ODD if max(amounts.values()) >= least else 1)
     sizes = tuple(size for size, amount in amounts.items() if amount >= bar)
@@ -172,13 +175,6 @@ class Engine:
         self.network.load_state_dict(kept)
         self.network.train(training)
         self.network.zero_grad()
-
-
-def make_deterministic(device: torch.device) -> None:
-    """The same sums at every run: on CUDA, cuDNN's convolutions that have an order."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
 
 
 def _has(network: nn.Module, kind: type[nn.Module]) -> bool:

@@ -78,7 +78,7 @@ def draw_mix(count: int, side: int, probability: float, generator: torch.Generat
 class Drawn(NamedTuple):
     """A batch, and all that is drawn for it: indices (b,), the augmentation, and how it is cut and mixed, if it is."""
 
-    index: Tensor
+    chosen: Tensor
     augment: Placement
     mix: Mix | None
 
@@ -107,7 +107,7 @@ def steps(
     `loss_of` images (b, C, H, W), labels (b,) and the mixing to be done is their mean loss.
     """
     for drawn in batches:
-        x, y = images.batch(drawn.index)
+        x, y = images.batch(drawn.chosen)
         loss = loss_of(drawn.augment(x), y, drawn.mix)
         optimiser.zero()
         loss.backward()

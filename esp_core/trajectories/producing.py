@@ -16,7 +16,6 @@ from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.runtime import devices, seeds
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.progress import Progress
-from esp_core.training import engine
 from esp_core.trajectories import store
 from esp_core.trajectories.partial import Part, Record, unfinished
 from esp_core.trajectories.trainer import Recipe, Trainer, settings
@@ -32,7 +31,6 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path, device:
     if not 2 <= spec["keep"] <= recipe.epochs + 1:
         raise UserError(f"experts.keep: {spec['keep']} snapshots; a trajectory of {recipe.epochs} epochs has 2 to {recipe.epochs + 1}")
     place = devices.pick(device)
-    engine.make_deterministic(place)
     data = load(data_path, place, spec.get("validation"))
     if data.name != spec["dataset"]:
         raise UserError(f"{data_path}: holds {data.name}, not {spec['dataset']}; give the data of {spec['dataset']}")

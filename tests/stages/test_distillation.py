@@ -208,7 +208,7 @@ def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, mo
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
     assert compiled(job("esp")) == [], "the work is not worth it"
     assert not capsys.readouterr().err
-    monkeypatch.setattr(module, "WORTH_COMPILING", 1.0)
+    monkeypatch.setattr(module, "WORTH_COMPILING", {"cpu": 1.0})
     assert compiled(job("esp", compile="never")) == []
     assert compiled(job("dm", **gradients)) == []
     assert capsys.readouterr().err == "not compiled: objectives.gradient is not traceable\n"

@@ -74,7 +74,7 @@ def test_never_more_images_than_there_are():
     made = job(images=10**6, iterations=2)
     seen, epoch = [], made.teacher.learner.epoch
     made.teacher.learner.epoch = lambda batches, *rest: (
-        seen.append(sorted(torch.cat([b.index for b in batches]).tolist())) or epoch(batches, *rest)
+        seen.append(sorted(torch.cat([b.chosen for b in batches]).tolist())) or epoch(batches, *rest)
     )
     made.run(lambda job, outcome: None)
     assert seen == [list(range(36))] * 2
