@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from esp_core.datasets import Dataset
 
 FORMAT = "esp-condensed-1"
+SPACES = {"normalised": "by mean and standard deviation", "zca": "ZCA whitening"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def save_condensed(
         "budget_used": synthetic.used,
         "images": synthetic.images,
     }
-    sealed.write(path, synthetic.tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    sealed.write(path, {**synthetic.tensors, **normalisation.tensors}, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
 def load_condensed(path: str | Path) -> Condensed:
@@ -83,7 +84,9 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
-    for name in ("mean", "std"):
+    if condensed.normalisation.space != data.normalisation.space:
+        differ.append(("normalisation", *(SPACES[of.normalisation.space] for of in (condensed, data))))
+    for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
         own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
@@ -99,7 +102,7 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
         fields = dict(header["task"])
-        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), {}), **fields)
+        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), tensors), **fields)
         synthetic = parametrisations.build(task, **header["parametrisation"])
         if [type(name) for name in header["classes"]] != [str] * task.classes:
             raise ValueError(f"no names for {task.classes} classes")
@@ -108,7 +111,10 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
         raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
     expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
+    if task.normalisation.zca is not None:
+        numbers = task.channels * task.size**2
+        expected |= {"zca_mean": (numbers,), "zca_matrix": (numbers, numbers)}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
         raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
-    synthetic.tensors = tensors
+    synthetic.tensors = {name: tensors[name] for name in synthetic.tensors}
     return synthetic, header
