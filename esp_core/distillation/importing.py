@@ -191,7 +191,7 @@ def _normalised(values: Tensor, wish: Wish, data: Dataset, where: str) -> Tensor
         return data.normalise(values)
     if wish.space != own:
         do = "with" if wish.space == "zca" else "without"
-        raise UserError(f"{where}: space {wish.space}, but images of {data.name} are {own}; prepare the data {do} whiten: zca")
+        raise UserError(f"{where}: space {wish.space}, but images of {data.name} are {own}; prepare the data {do} whiten")
     real = data.normalise(data.train.images[:1000])
     span = real.max() - real.min()
     if low >= 0 or low < real.min() - span or high > real.max() + span:

@@ -121,7 +121,7 @@ FOUR = torch.zeros(6, 4, SIZE, SIZE)
         ({"a.pt": UNIT * 255, **GREY}, "unit", "from 0 to 24., deviation .*, as pixels of 0 to 255 are; divide them by 255"),
         ({"a.pt": UNIT, **GREY}, "normalised", "no images in space normalised, where the data's lie from -1.* as pixels are"),
         ({"a.pt": NORMALISED * 9, **GREY}, "normalised", "no images in space normalised, where the data's lie from -1"),
-        ({"a.pt": NORMALISED, **GREY}, "zca", "space zca, but images of small are normalised; prepare the data with whiten: zca"),
+        ({"a.pt": NORMALISED, **GREY}, "zca", "space zca, but images of small are normalised; prepare the data with whiten"),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_nothing_is_written(imported, files, space, told):
