@@ -1,6 +1,7 @@
 """Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from esp_core import parametrisations
+from esp_core.distillation.mapstyle import MapStyle
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import sealed
 from esp_core.runtime.errors import UserError
@@ -38,6 +40,10 @@ class Condensed:
     def normalise(self, images: Tensor) -> Tensor:
         """[0, 1] images (n, C, H, W) -> normalised."""
         return self.task.normalise(images)
+
+    def dataset(self, transform: Callable[[Tensor], Any] | None = None) -> MapStyle:
+        """The set for a DataLoader: pairs of an image (C, H, W), not normalised but for a `transform` that does it, and a label."""
+        return MapStyle(self.images, self.labels, self.classes, transform)
 
 
 def save_condensed(
