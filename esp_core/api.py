@@ -54,11 +54,11 @@ def condense(
 
     In place of both, a map-style torch Dataset of pairs of a picture, or of (C, H, W) uint8 or in [0, 1], and a label. `folder` receives
     the prepared data, the experts and the set, and is read again by the next call: experts made once serve every IPC and method, and of
-    a larger number only the new ones are trained. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the method
-    needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another
-    class; `classes` are their names, without it the Dataset's or numbers; `out` is a file to which the set is written too. Further keywords change the
-    method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line for each mistake, before anything is
-    written.
+    a larger number only the new ones are trained. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the
+    method needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another class;
+    `classes` are their names, by default the Dataset's, or numbers; `out` is a file to which the set is written too. Further keywords
+    change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line for each mistake, before
+    anything is written.
     """
     if not isinstance(method, str) or method == methods.FULL:
         raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")

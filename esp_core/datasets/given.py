@@ -44,7 +44,7 @@ def images_and_labels(
 
 def scaled(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Images as float32, where uint8 [0, 255] becomes [0, 1]. Raises UserError for what is not finite."""
-    values = pixels.astype(np.float32) / (255 if pixels.dtype == np.uint8 else 1)
+    values = pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)
     if not np.isfinite(values).all():
         raise UserError("images: some values are infinite or no numbers; correct them")
     return values

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from small import CLASSES, NETWORK, SIZE, dataset
 
-from esp_core import condense, evaluate, load_condensed, networks
+from esp_core import condense, evaluate, networks
 from esp_core.datasets import store
 from esp_core.datasets.source import Part, Source
 from esp_core.runtime.errors import UserError
@@ -182,7 +182,7 @@ def test_every_kind_of_method_condenses_arrays(method, tmp_path):
 class Pairs(torch.utils.data.Dataset):
     """Images (n, C, H, W) uint8 as `form` of each."""
 
-    classes = ["a", "b", "c"]
+    classes = ("a", "b", "c")
 
     def __init__(self, images, labels, form):
         self.images, self.labels, self.form = images, labels, form
