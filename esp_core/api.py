@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset as TorchDataset
 
 from esp_core.datasets import Dataset, Split, catalogue, given, load
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.datasets.source import check_labels, numbered
 from esp_core.distillation.condensed import Condensed, check_data, load_condensed
 from esp_core.parametrisations import Task
@@ -154,9 +155,9 @@ def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
     pixels, targets, _ = given.images_and_labels(*condensed, floats=True)
     images, labels = torch.from_numpy(given.scaled(pixels)), torch.from_numpy(targets)
     classes = data.classes if data else numbered(targets, "labels")
-    mean, std = (data.mean.cpu(), data.std.cpu()) if data else (images.mean((0, 2, 3)), images.std((0, 2, 3), correction=0))
+    own = data.normalisation.to("cpu") if data else Normalisation(images.mean((0, 2, 3)), images.std((0, 2, 3), correction=0))
     check_labels(targets, classes, "labels")
-    task = Task(len(classes), max(1, len(labels) // len(classes)), images.shape[1], images.shape[2], mean, std)
+    task = Task(len(classes), max(1, len(labels) // len(classes)), images.shape[1], images.shape[2], own)
     return Condensed(images, labels, classes, task, {"budget": task.budget, "budget_used": images.numel()})
 
 
@@ -166,7 +167,7 @@ def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], p
         raise UserError(f"test_images: from {pixels.min()} to {pixels.max()}; give uint8, or numbers in [0, 1], not normalised")
     check_labels(targets, made.classes, "test_labels")
     split = Split(torch.from_numpy(np.ascontiguousarray(pixels)).to(place), torch.from_numpy(targets).to(place))
-    return Dataset(NAME, split, split, made.classes, made.task.mean.to(place), made.task.std.to(place), "")
+    return Dataset(NAME, split, split, made.classes, made.normalisation.to(place), "")
 
 
 def _training(changes: Any, count: Any) -> Any:

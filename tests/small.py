@@ -4,6 +4,7 @@ import torch
 
 from esp_core import networks
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.networks.flat import FlatNetwork, flatten
 
 CLASSES, SIZE = 3, 8
@@ -34,7 +35,7 @@ def dataset(per_class=12):
     split = Split(images, labels)
     scaled = images.float() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    return Dataset("small", split, Split(images[: CLASSES * 4], labels[: CLASSES * 4]), ("a", "b", "c"), mean, std, "digest")
+    return Dataset("small", split, Split(images[: CLASSES * 4], labels[: CLASSES * 4]), ("a", "b", "c"), Normalisation(mean, std), "digest")
 
 
 class Experts:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from esp_core import parametrisations
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.mapstyle import MapStyle
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import sealed
@@ -37,9 +38,13 @@ class Condensed:
     task: Task
     metadata: dict[str, Any]
 
+    @property
+    def normalisation(self) -> Normalisation:
+        return self.task.normalisation
+
     def normalise(self, images: Tensor) -> Tensor:
-        """[0, 1] images (n, C, H, W) -> normalised."""
-        return self.task.normalise(images)
+        """What networks see of [0, 1] images (n, C, H, W), or of one, (C, H, W)."""
+        return self.normalise(images[None])[0] if images.ndim == 3 else self.normalisation.normalise(images)
 
     def dataset(self, transform: Callable[[Tensor], Any] | None = None) -> MapStyle:
         """The set for a DataLoader: pairs of an image (C, H, W), not normalised but for a `transform` that does it, and a label."""
@@ -50,12 +55,12 @@ def save_condensed(
     path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]
 ) -> None:
     """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
-    task = synthetic.task
+    task, normalisation = synthetic.task, synthetic.task.normalisation
     header = {
         "task": {
             **{k: getattr(task, k) for k in ("classes", "ipc", "channels", "size")},
-            "mean": task.mean.tolist(),
-            "std": task.std.tolist(),
+            "mean": normalisation.mean.tolist(),
+            "std": normalisation.std.tolist(),
         },
         "parametrisation": settings,
         "classes": list(classes),
@@ -73,7 +78,7 @@ def load_condensed(path: str | Path) -> Condensed:
     units = torch.arange(synthetic.units)
     with torch.no_grad():
         decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
-        images = synthetic.task.denormalise(decoded)
+        images = synthetic.task.normalisation.denormalise(decoded)
     return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
 
 
@@ -85,7 +90,7 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
     for name in ("mean", "std"):
-        own, other = (getattr(of, name).tolist() for of in (task, data))
+        own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
@@ -100,7 +105,7 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
         fields = dict(header["task"])
-        task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
+        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), {}), **fields)
         synthetic = parametrisations.build(task, **header["parametrisation"])
         if [type(name) for name in header["classes"]] != [str] * task.classes:
             raise ValueError(f"no names for {task.classes} classes")

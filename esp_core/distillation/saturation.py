@@ -24,7 +24,7 @@ def saturation(synthetic: Parametrisation, data: "Dataset") -> float:
     with torch.no_grad():
         stored = synthetic.tensors.get("pixels")
         normalised = torch.cat([synthetic.decode(part) for part in torch.arange(synthetic.units).split(256)]) if stored is None else stored
-        pixels = synthetic.task.denormalise(normalised)
+        pixels = synthetic.task.normalisation.denormalise(normalised)
     if getattr(synthetic, "clamp", True):
         return max(0.0, _at_an_end(pixels) - _at_an_end(data.train.images))
     return float((~((pixels >= -FAR) & (pixels <= 1 + FAR))).float().mean())

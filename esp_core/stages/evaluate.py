@@ -61,7 +61,7 @@ class Evaluation:
         from esp_core.training.epoch import Images
         from esp_core.training.loop import protocol
 
-        self.spec, self.data, self.device = spec, data, data.mean.device
+        self.spec, self.data, self.device = spec, data, data.train.images.device
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed is None:
             self.train = Images(data.train.images, data.train.labels, data)

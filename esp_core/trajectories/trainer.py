@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from esp_core.datasets.dataset import Dataset
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.training import engine
@@ -49,7 +50,7 @@ def whitened(data: Dataset) -> Dataset:
     """`data` with its images whitened once and for all, float32, which `normalise` then leaves as they are."""
     whiten = whitening.fit(data.train.images)
     train, test = (replace(split, images=whiten(split.images)) for split in (data.train, data.test))
-    return replace(data, train=train, test=test, mean=torch.zeros_like(data.mean), std=torch.ones_like(data.std))
+    return replace(data, train=train, test=test, normalisation=Normalisation(torch.zeros(1), torch.ones(1)).to(train.images.device))
 
 
 class Trainer:

@@ -8,12 +8,13 @@ from small import CLASSES, LATENT, SIZE
 
 from esp_core import load_condensed, parametrisations
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.condensed import check_data, save_condensed
 from esp_core.distillation.export import export
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 
-TASK = Task(CLASSES, 2, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+TASK = Task(CLASSES, 2, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
 
 
 @pytest.fixture(params=["pixels", "latent"])
@@ -68,8 +69,8 @@ def data_like(task, classes, **changes):
     """A dataset that fits a set of `task` but for `changes`."""
     size, channels = changes.get("size", task.size), changes.get("channels", task.channels)
     split = Split(torch.zeros(2, channels, size, size, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
-    mean, std = (changes.get(name, getattr(task, name)) for name in ("mean", "std"))
-    return Dataset("other", split, split, classes, mean, std, "digest")
+    mean, std = (changes.get(name, getattr(task.normalisation, name)) for name in ("mean", "std"))
+    return Dataset("other", split, split, classes, Normalisation(mean, std), "digest")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from esp_core.stages import distill
 from esp_core.trajectories import reader
 
 DATA = dataset()
-TASK = Task(3, 2, 1, SIZE, DATA.mean, DATA.std)
+TASK = Task(3, 2, 1, SIZE, DATA.normalisation)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def made(values, **settings):
     """Six images of 64 pixels, which hold `values` in turn, in [0, 1]."""
     synthetic = parametrisations.build(TASK, kind="pixels", **settings)
     pixels = torch.tensor(values).repeat(6 * SIZE**2 // len(values)).view(6, 1, SIZE, SIZE)
-    synthetic.tensors["pixels"] = TASK.normalise(pixels)
+    synthetic.tensors["pixels"] = TASK.normalisation.normalise(pixels)
     return synthetic
 
 

@@ -26,7 +26,7 @@ def small_network(seed=0):
 
 def plain_losses(network, recipe, data, steps, *names):
     """The recipe as one would write it down: normalise all, shuffle, augment, torch.optim.SGD."""
-    images = (data.train.images.float() / 255 - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
+    images = (data.train.images.float() / 255 - data.normalisation.mean.view(-1, 1, 1)) / data.normalisation.std.view(-1, 1, 1)
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     losses, epoch = [], 0
     while len(losses) < steps:
