@@ -102,11 +102,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """Train `network` on a condensed set once a seed and test it: the workflow's rows, `stages.evaluate.COLUMNS`, accuracy in percent.
 
-    `condensed` is a set, its file, or images (n, C, H, W), uint8 or in [0, 1], with labels (n,). The test images are arrays of that kind
-    with their labels, a torch Dataset as `condense` takes, or a prepared dataset or its file. They are normalised as the set says; where
-    it is a pair, as the prepared dataset says, or else by the pair's own mean and deviation. `network` is a name, or a mapping with
-    settings too; a network that the set was made with keeps its settings. `flip`: whether a mirrored image is of the same class, known
-    for the named datasets, else true. Further keywords change the protocol or how it is computed, such as epochs=300 or
+    `condensed` is a set, its file, or images (n, C, H, W), uint8 or in [0, 1], with labels (n,) or soft ones (n, K). The test images are
+    such arrays with labels (n,), a torch Dataset as `condense` takes, or a prepared dataset or its file. They are normalised as the set
+    says; where it is a pair, as the prepared dataset says, or else by the pair's own mean and deviation. `network` is a name, or a mapping
+    with settings too; one that the set was made with keeps its settings. `flip`: whether a mirrored image is of the same class, known for
+    the named datasets, else true. Further keywords change the protocol or how it is computed, such as epochs=300 or
     precision="float32". The accuracies are those of the workflow at the study seed `seed`. Raises UserError.
     """
     from esp_core.stages.evaluate import COLUMNS, Evaluation
@@ -152,13 +152,17 @@ def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
     """A set, its file, or a pair of images and labels, as a set; a pair is normalised as `data` are, or else by its own moments."""
     if not isinstance(condensed, tuple | list):
         return condensed if isinstance(condensed, Condensed) else load_condensed(condensed)
-    pixels, targets, _ = given.images_and_labels(*condensed, floats=True)
-    images, labels = torch.from_numpy(given.scaled(pixels)), torch.from_numpy(targets)
-    classes = data.classes if data else numbered(targets, "labels")
+    values, labels = condensed
+    soft = torch.as_tensor(labels, dtype=torch.float32, device="cpu") if np.ndim(labels) == 2 else None
+    pixels, targets, _ = given.images_and_labels(values, labels if soft is None else soft.argmax(1), floats=True)
+    images = torch.from_numpy(given.scaled(pixels))
+    counted = numbered(targets, "labels") if soft is None else tuple(map(str, range(soft.shape[1])))
+    classes = data.classes if data else counted
     own = data.normalisation.to("cpu") if data else Normalisation(images.mean((0, 2, 3)), images.std((0, 2, 3), correction=0))
     check_labels(targets, classes, "labels")
-    task = Task(len(classes), max(1, len(labels) // len(classes)), images.shape[1], images.shape[2], own)
-    return Condensed(images, labels, classes, task, {"budget": task.budget, "budget_used": images.numel()})
+    task = Task(len(classes), max(1, len(images) // len(classes)), images.shape[1], images.shape[2], own)
+    used = images.numel() + (0 if soft is None else soft.numel())
+    return Condensed(images, torch.from_numpy(targets), classes, task, {"budget": task.budget, "budget_used": used}, soft)
 
 
 def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], place: torch.device) -> "Dataset":

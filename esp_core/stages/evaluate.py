@@ -1,12 +1,17 @@
 """Stage `evaluate`: train a network on a condensed set, or on the whole training set, once a seed, and test it.
 
 python -m esp_core evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
+
+Without --spec it is `stages.evaluate_set`, for people without Snakemake.
 """
 
 import argparse
 import csv
+import importlib
 import io
+import sys
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,20 +63,23 @@ class Evaluation:
     def __init__(self, spec: Spec, data: "Dataset", condensed: "Condensed | None" = None, code: str = "", made_of: str = ""):
         from esp_core.networks import trying
         from esp_core.runtime import devices
+        from esp_core.training import loop
         from esp_core.training.epoch import Images
-        from esp_core.training.loop import protocol
 
         self.spec, self.data, self.device = spec, data, data.train.images.device
+        self.title = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']}"
+        self.protocol = loop.protocol(spec["protocol"])
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
-            self.train = Images(condensed.images, condensed.labels, data)
+            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, self.title)
+            self.train = Images(condensed.images, labels, data)
+            self.protocol = replace(self.protocol, lr=condensed.lr) if self.protocol.learned_lr and condensed.lr else self.protocol
             facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
         channels, size, _ = data.shape
         trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
-        self.protocol = protocol(spec["protocol"])
         self.network = self._network(0)
         self.plan = self._plan()
         machine = devices.describe(self.device)
@@ -103,7 +111,7 @@ class Evaluation:
 
         kept = SeedRows(part, self.identity) if part else None
         rows = dict(kept.rows) if kept else {}
-        label = f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']} on {self.spec['network']['name']}"
+        label = f"{self.title} on {self.spec['network']['name']}"
         progress = Progress(label, self.spec["seeds"], done=len(rows), unit="seeds", every=0)
         for seed in range(self.spec["seeds"]):
             if seed not in rows:
@@ -190,6 +198,10 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
 
 @command
 def main() -> None:
+    if not any(word.partition("=")[0] == "--spec" for word in sys.argv):
+        # By name, so that editing the tool for people without Snakemake runs no evaluation again.
+        importlib.import_module("esp_core.stages.evaluate_set").main()
+        return
     parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])
     parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")

@@ -42,6 +42,8 @@ def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         if recipe["objectives"]:
             yield f"esp_core.teachers.{recipe['teacher']['kind']}"
         yield from (f"esp_core.objectives.{kind}" for kind in recipe["objectives"])
+    elif stage == "import_set":
+        yield "esp_core.parametrisations.imported"
     elif stage == "evaluate":
         yield from _network_modules(given["network"])
         if given["method"] != FULL:

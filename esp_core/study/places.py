@@ -12,6 +12,7 @@ PATTERNS = {
     "experts": "{study}/experts/{dataset}/shard-{shard}.h5",
     "manifest": "{study}/experts/{dataset}/manifest.json",
     "distill": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+    "import_set": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
     "evaluate": "{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
     "evaluate_full": "{study}/evaluated/{dataset}/full/{network}.csv",
     "tables": "{study}/tables/table{table}.csv",
@@ -25,6 +26,7 @@ PATTERNS = {
 ARGUMENTS = {
     "experts": ("dataset", "shard"),
     "distill": ("dataset", "ipc", "method"),
+    "import_set": ("dataset", "ipc", "method"),
     "evaluate": ("dataset", "ipc", "method", "network"),
     "tables": ("table",),
     "claims": (),

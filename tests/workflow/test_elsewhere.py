@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -76,6 +77,23 @@ def test_a_second_file_changes_single_numbers_and_a_typo_in_it_is_one_line(empty
     words = ["more.yaml", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--dry-run", "--printshellcmds"]
     _, said = snakemake(empty, "--configfile", "few.yaml", *words)
     assert told in said, said
+
+
+def test_a_relative_path_means_the_folder_of_the_study(empty, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    np.savez(
+        empty / "mine.npz",
+        images=np.zeros((20, 1, 8, 8), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None],
+        labels=np.arange(20) % 2,
+    )
+    (empty / "few.yaml").write_text(
+        yaml.safe_dump(STUDY | {"datasets": {"mine": {"kind": "npz", "ipc": [1], "options": {"path": "mine.npz"}}}})
+    )
+    code, said = snakemake(
+        empty, "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(elsewhere), "--", "results/few/data/mine.h5"
+    )
+    assert code == 0, said
+    assert (elsewhere / "results/few/data/mine.h5").is_file()
 
 
 def test_a_package_of_another_checkout_is_refused(empty):
