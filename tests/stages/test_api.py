@@ -263,6 +263,9 @@ def test_rows_from_python_are_those_of_the_workflow(tested, tmp_path):
     pair = evaluate((made.images, made.labels), data, network=NETWORK, flip=False, device="cpu", **PROTOCOL)
     same = ["accuracy", "curve", "images", "budget", "budget_used", "protocol"]
     pd.testing.assert_frame_equal(pair[same], expected[same])
+    one_hot = torch.eye(CLASSES)[made.labels]
+    soft = evaluate((made.images, one_hot), data, network=NETWORK, flip=False, device="cpu", **PROTOCOL)
+    assert soft.curve.tolist() == pair.curve.tolist() and (soft.budget_used - pair.budget_used == one_hot.numel()).all()
 
 
 def test_a_pair_is_normalised_by_its_own_moments(tested):
