@@ -97,7 +97,7 @@ def _read(file: h5py.File, device: torch.device) -> Dataset:
         train=_split(file["train"], device),
         test=_split(file["test"], device),
         classes=_names(file, "classes"),
-        normalisation=Normalisation.read(file.attrs["mean"], file.attrs["std"], {}).to(device),
+        normalisation=Normalisation.read(file.attrs["mean"], file.attrs["std"], file).to(device),
         digest=file.attrs["digest"],
         coarse_classes=_names(file, "coarse_classes"),
     )

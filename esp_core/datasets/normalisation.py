@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,16 +24,16 @@ class ZCA:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """By `mean` and `std` (C,) float32 of [0, 1] images, or by `zca` in their place."""
+    """By `mean` and `std` (C,) float32 of [0, 1] images, or by `zca`, beside which they only tell what it was fitted to."""
 
     mean: Tensor
     std: Tensor
     zca: ZCA | None = None
 
     @classmethod
-    def read(cls, mean: Sequence[float], std: Sequence[float], stored: Mapping[str, Tensor]) -> "Normalisation":
-        """What was written as two lists of numbers and as `tensors`. Raises KeyError where one of these is missing."""
-        zca = ZCA(stored["zca_mean"], stored["zca_matrix"]) if stored else None
+    def read(cls, mean: Sequence[float], std: Sequence[float], stored: Mapping[str, Any]) -> "Normalisation":
+        """What was written as two lists of numbers and as `tensors`, `stored` among others. Raises KeyError where one is missing."""
+        zca = ZCA(*(torch.as_tensor(stored[name][:]) for name in ("zca_mean", "zca_matrix"))) if "zca_mean" in stored else None
         return cls(torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32), zca)
 
     @property

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = "esp-condensed-1"
 SOFT = "labels"  # the tensor of soft labels
+SPACES = {"normalised": "by mean and standard deviation", "zca": "ZCA whitening"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def save_condensed(
         "budget_used": synthetic.used + (0 if soft is None else soft.numel()),
         "images": synthetic.images,
     }
-    tensors = synthetic.tensors if soft is None else {**synthetic.tensors, SOFT: soft}
+    tensors = {**synthetic.tensors, **normalisation.tensors, **({} if soft is None else {SOFT: soft})}
     sealed.write(path, tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
@@ -111,7 +112,9 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
-    for name in ("mean", "std"):
+    if condensed.normalisation.space != data.normalisation.space:
+        differ.append(("normalisation", *(SPACES[of.normalisation.space] for of in (condensed, data))))
+    for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
         own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
@@ -127,7 +130,7 @@ def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
         fields = dict(header["task"])
-        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), {}), **fields)
+        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), tensors), **fields)
         synthetic = parametrisations.build(task, **header["parametrisation"])
         if [type(name) for name in header["classes"]] != [str] * task.classes:
             raise ValueError(f"no names for {task.classes} classes")
@@ -138,8 +141,10 @@ def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:
     expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
     if SOFT in tensors:
         expected[SOFT] = (synthetic.images, task.classes)
+    if task.normalisation.zca is not None:
+        numbers = task.channels * task.size**2
+        expected |= {"zca_mean": (numbers,), "zca_matrix": (numbers, numbers)}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
         raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
-    soft = tensors.pop(SOFT, None)
-    synthetic.tensors = tensors
-    return synthetic, soft, header
+    synthetic.tensors = {name: tensors[name] for name in synthetic.tensors}
+    return synthetic, tensors.get(SOFT), header

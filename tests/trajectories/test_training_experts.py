@@ -116,12 +116,6 @@ def test_only_the_first_snapshots_are_kept(stored, make, tmp_path):
     assert np.array_equal(short["loss"][0], long["loss"][0])
 
 
-def test_zca_trains_on_whitened_images(stored, make, tmp_path):
-    loss = content(make(tmp_path / "zca.h5", count=1, zca=True))["loss"][0]
-    assert loss[-1] < loss[0]
-    assert not np.array_equal(loss, content(stored / "shard-000.h5")["loss"][0])
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
