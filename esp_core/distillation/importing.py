@@ -77,7 +77,7 @@ def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:
     """The `images`, `labels` and, where there is one, learned `lr` in `files`, told by their shapes."""
     found: dict[str, Tensor] = {}
     for file in files:
-        for tensor in _FORMS.get(file.suffix.lower(), _no_set)(file) if not file.is_dir() else _folder(file, classes):
+        for tensor in _tensors(file, classes):
             name = "images" if tensor.ndim > 2 else "lr" if tensor.numel() == 1 else "labels"
             if name in found:
                 raise UserError(f"{file}: {name} a second time; give the files of one set")
@@ -87,7 +87,11 @@ def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def _no_set(file: Path) -> list[Tensor]:
+def _tensors(file: Path, classes: Sequence[str]) -> list[Tensor]:
+    if file.is_dir():
+        return _folder(file, classes)
+    if file.is_file() and file.suffix.lower() in _FORMS:
+        return _FORMS[file.suffix.lower()](file)
     what = "no such file or folder" if not file.exists() else "of no known form"
     raise UserError(f"{file}: {what}; give an .npz, .pt or .pth file, or a folder with a folder of pictures for each class")
 
