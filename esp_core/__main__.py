@@ -25,6 +25,7 @@ COMMANDS = {
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
         "plan": ("planning.plan", "what a study will cost"),
         "import": ("stages.import_set", "a condensed set that somebody else's code made, written as one of ours"),
+        "watch": ("stages.watch", "which jobs of a study run, how far they are, their last loss"),
         "release": ("stages.release", "publish condensed sets"),
     },
 }

@@ -9,6 +9,7 @@ from trajectories.expert_specs import SPEC, shard_spec
 
 from esp_core.runtime.errors import UserError
 from esp_core.stages import distill
+from esp_core.stages.prepare import prepare
 from esp_core.study import methods
 from esp_core.trajectories import Trajectories, mtt
 
@@ -118,8 +119,18 @@ def test_what_is_no_buffer_of_such_networks_is_one_line(damage, line, buffers, d
     assert not (tmp_path / "planted").exists() and not (tmp_path / "mine" / "manifest.json").exists()
 
 
-def test_whitened_experts_need_whitened_data_and_buffers_are_not_overwritten(buffers, stored, digits, tmp_path):
+def test_what_is_said_of_whitening_must_fit_the_data(buffers, digits, tmp_path):
+    white = tmp_path / "white.h5"
+    prepare({"dataset": "digits", "kind": "digits", "options": {"size": 8}, "study_seed": 0, "whiten": "zca"}, white)
     with pytest.raises(UserError, match="--whitened: digits is not whitened; prepare it with whiten: zca, or leave --whitened out"):
         mtt.read(buffers, digits, tmp_path / "mine", whitened=True)
-    with pytest.raises(UserError, match="buffers: holds buffers already"):
+    with pytest.raises(UserError, match="--whitened: missing, but digits is whitened; give it if"):
+        mtt.read(buffers, white, tmp_path / "mine")
+    mtt.read(buffers, white, tmp_path / "mine", whitened=True)
+    with pytest.raises(UserError, match="its experts were trained on other data"):
+        distill.run(DISTILL, digits, tmp_path / "mine" / "manifest.json", tmp_path / "set.safetensors")
+
+
+def test_buffers_are_not_overwritten(buffers, stored):
+    with pytest.raises(UserError, match="buffers: holds buffers already; give another folder"):
         mtt.write(stored / "manifest.json", buffers)
