@@ -8,7 +8,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_FACE = {"condense": "esp_core.api", "load_condensed": "esp_core.distillation.condensed"}
+_FACE = {"condense": "esp_core.api", "evaluate": "esp_core.api", "load_condensed": "esp_core.distillation.condensed"}
 _PACKAGES = ("augment", "datasets", "networks", "objectives", "parametrisations", "teachers", "trajectories")
 
 

@@ -12,7 +12,7 @@ COMMANDS = {
         "trial": ("stages.trial", "build every network and set once, before anything long"),
         "experts": ("stages.experts", "train experts, list them, verify them"),
         "distill": ("stages.distill", "condense one cell by one method; export a set as images"),
-        "evaluate": ("stages.evaluate", "train a network on a set and test it"),
+        "evaluate": ("stages.evaluate", "train networks on a condensed set, a released one too, and test them"),
         "tables": ("stages.tables", "a table, measured beside published"),
         "claims": ("stages.claims", "the paper's claims, each with a verdict"),
         "figures": ("stages.figures", "grids of synthetic images"),
@@ -25,7 +25,8 @@ COMMANDS = {
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
         "plan": ("planning.plan", "what a study will cost"),
         "import": ("stages.import_set", "a condensed set that somebody else's code made, written as one of ours"),
-        "release": ("stages.release", "publish condensed sets; test released ones"),
+        "watch": ("stages.watch", "which jobs of a study run, how far they are, their last loss"),
+        "release": ("stages.release", "publish condensed sets"),
     },
 }
 

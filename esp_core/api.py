@@ -1,15 +1,22 @@
-"""Condensing one's own arrays from Python, without Snakemake: a study of one cell, checked as any other, whose stages run here."""
+"""Condensing images and testing condensed sets from Python, without Snakemake: a study of one cell, checked as any other, run here."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Dataset as TorchDataset
 
-from esp_core.distillation.condensed import Condensed, load_condensed
-from esp_core.runtime import files
+from esp_core.datasets import Dataset, Split, catalogue, given, load
+from esp_core.datasets.normalisation import Normalisation
+from esp_core.datasets.source import check_labels, numbered
+from esp_core.distillation.condensed import Condensed, check_data, load_condensed
+from esp_core.parametrisations import Task
+from esp_core.runtime import devices, files
 from esp_core.runtime.errors import UserError
 from esp_core.study import jobcode, methods, specs
 from esp_core.study.config import Study
@@ -17,11 +24,19 @@ from esp_core.study.provenance import canonical, digest, source_digest
 
 NAME = "mine"
 EPOCHS = 50  # of the experts, MTT's
+# Keys of a study, and the arguments that they come from.
+RENAMED = (
+    (f"datasets.{NAME}.ipc[0]", "ipc"),
+    (f"datasets.{NAME}.", ""),
+    ("distill_network", "network"),
+    ("experts.count", "experts"),
+    ("experts.", "training."),
+)
 
 
 def condense(
-    images: ArrayLike,
-    labels: ArrayLike,
+    images: "ArrayLike | TorchDataset[Any]",
+    labels: ArrayLike | None = None,
     *,
     method: str = "esp",
     ipc: int = 1,
@@ -39,29 +54,32 @@ def condense(
 ) -> Condensed:
     """Condense uint8 images (n, C, H, W) with labels (n,), 0 to classes - 1, into `ipc` images' worth of numbers a class.
 
-    `folder` receives the prepared data, the experts and the set, and is read again by the next call: experts made once serve
-    every IPC and method. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the method
-    needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another
-    class; `whiten="zca"` where they are to be whitened; `classes` are their names, numbers without it; `out` is a file to which the
-    set is written too. Further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises
+    In place of both, a map-style torch Dataset of pairs of a picture, or of (C, H, W) uint8 or in [0, 1], and a label. `folder` receives
+    the prepared data, the experts and the set, and is read again by the next call: experts made once serve every IPC and method, and of
+    a larger number only the new ones are trained. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the
+    method needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another class;
+    `whiten="zca"` where they are to be whitened; `classes` are their names, by default the Dataset's, or numbers; `out` is a file to which
+    the set is written too. Further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises
     UserError, a line for each mistake, before anything is written.
     """
     if not isinstance(method, str) or method == methods.FULL:
         raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")
     own = methods.merge({"name": "convnet3"}, network or {})
+    tested = own["name"] if isinstance(own, Mapping) else "convnet3"
     config = {
         "study": NAME,
         "seed": seed,
         "device": device,
         "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip, "whiten": whiten, "options": {"path": NAME}}},
         "distill_network": own,
-        "networks": [own["name"]] if isinstance(own, Mapping) else [],
+        "networks": [tested],
         "experts": _training(training, experts),
         "methods": {method: recipe},
     }
-    study = _study(config, method)
-    pixels, targets, numbers = _arrays(images, labels)
-    names = numbers if classes is None else tuple(map(str, classes))
+    study = _study(config, ((f"methods.{method}.", ""), (f"networks.{tested}", "network"), *RENAMED))
+    pixels, targets, named = given.images_and_labels(images, labels)
+    numbers = numbered(targets, "labels")
+    names = (named or numbers) if classes is None else tuple(map(str, classes))
     if len(names) != len(numbers):
         raise UserError(f"classes: {len(names)} names for {len(numbers)} classes; give one for each")
     made = _run(study, (NAME, str(ipc), method), (pixels, targets, names), Path(folder))
@@ -70,30 +88,110 @@ def condense(
     return load_condensed(made)
 
 
+def evaluate(
+    condensed: Condensed | str | Path | tuple[ArrayLike, ArrayLike],
+    test_images: "ArrayLike | TorchDataset[Any] | Dataset | str | Path",
+    test_labels: ArrayLike | None = None,
+    *,
+    network: str | dict[str, Any] = "convnet3",
+    protocol: str = "dsa",
+    seeds: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+    flip: bool | None = None,
+    **changes: Any,
+) -> pd.DataFrame:
+    """Train `network` on a condensed set once a seed and test it: the workflow's rows, `stages.evaluate.COLUMNS`, accuracy in percent.
+
+    `condensed` is a set, its file, or images (n, C, H, W), uint8 or in [0, 1], with labels (n,) or soft ones (n, K). The test images are
+    such arrays with labels (n,), a torch Dataset as `condense` takes, or a prepared dataset or its file. They are normalised as the set
+    says; where it is a pair, as the prepared dataset says, or else by the pair's own mean and deviation. `network` is a name, or a mapping
+    with settings too; one that the set was made with keeps its settings. `flip`: whether a mirrored image is of the same class, known for
+    the named datasets, else true. Further keywords change the protocol or how it is computed, such as epochs=300 or
+    precision="float32". The accuracies are those of the workflow at the study seed `seed`. Raises UserError.
+    """
+    from esp_core.stages.evaluate import COLUMNS, Evaluation
+
+    devices.reuse_memory()
+    place = devices.pick(device)
+    data = test_images if isinstance(test_images, Dataset) else load(test_images, place) if isinstance(test_images, str | Path) else None
+    made = _as_set(condensed, data)
+    if data is None:
+        data = _tested(made, *given.images_and_labels(test_images, test_labels, "test_", floats=True)[:2], place)
+    check_data(Path("condensed"), made, data)
+    spec = evaluation_spec(made, network, seed=seed, flip=flip, protocol=protocol, seeds=seeds, **changes)
+    return pd.DataFrame(Evaluation(spec, data, made).rows(), columns=COLUMNS).astype({"accuracy": float})
+
+
+def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int, flip: bool | None, **settings: Any) -> specs.Spec:
+    """The spec of the job that tests `made` on `network` in a study with the section `evaluation` of `settings`; see `evaluate`."""
+    job = {"dataset": NAME, "method": NAME, "network": {}, **made.metadata.get("spec", {})}
+    dataset, method, ipc = job["dataset"], job["method"], made.task.ipc
+    own = methods.merge({"name": "convnet3"}, {"name": network} if isinstance(network, str) else network)
+    own = job["network"] if own == {"name": job["network"].get("name")} else own
+    known = catalogue.ENTRIES.get(dataset)
+    config = {
+        "study": NAME,
+        "seed": seed,
+        "datasets": {
+            dataset: {
+                "kind": "npz",
+                "ipc": [ipc],
+                "flip": flip if flip is not None else known.flip if known else True,
+                "whiten": "zca" if made.normalisation.space == "zca" else None,
+                "options": {"path": NAME},
+            }
+        },
+        "networks": {own["name"]: {key: value for key, value in own.items() if key != "name"}},
+        "methods": {method: {"base": "random"}},
+        "evaluation": settings,
+    }
+    renamed = ((f"datasets.{dataset}.", ""), (f"networks.{own['name']}", "network"), ("evaluation.", ""))
+    return specs.spec(_study(config, renamed), "evaluate", dataset, str(ipc), method, own["name"])
+
+
+def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
+    """A set, its file, or a pair of images and labels, as a set; a pair is normalised as `data` are, or else by its own moments."""
+    if not isinstance(condensed, tuple | list):
+        return condensed if isinstance(condensed, Condensed) else load_condensed(condensed)
+    values, labels = condensed
+    soft = torch.as_tensor(labels, dtype=torch.float32, device="cpu") if np.ndim(labels) == 2 else None
+    pixels, targets, _ = given.images_and_labels(values, labels if soft is None else soft.argmax(1), floats=True)
+    images = torch.from_numpy(given.scaled(pixels))
+    counted = numbered(targets, "labels") if soft is None else tuple(map(str, range(soft.shape[1])))
+    classes = data.classes if data else counted
+    own = data.normalisation.to("cpu") if data else Normalisation(images.mean((0, 2, 3)), images.std((0, 2, 3), correction=0))
+    check_labels(targets, classes, "labels")
+    task = Task(len(classes), max(1, len(images) // len(classes)), images.shape[1], images.shape[2], own)
+    used = images.numel() + (0 if soft is None else soft.numel())
+    return Condensed(images, torch.from_numpy(targets), classes, task, {"budget": task.budget, "budget_used": used}, soft)
+
+
+def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], place: torch.device) -> "Dataset":
+    """Test images as a dataset on a device, of the classes and the normalisation of `made`."""
+    if pixels.dtype != np.uint8 and not ((pixels >= 0) & (pixels <= 1)).all():
+        raise UserError(f"test_images: from {pixels.min()} to {pixels.max()}; give uint8, or numbers in [0, 1], not normalised")
+    check_labels(targets, made.classes, "test_labels")
+    split = Split(torch.from_numpy(np.ascontiguousarray(pixels)).to(place), torch.from_numpy(targets).to(place))
+    return Dataset(NAME, split, split, made.classes, made.normalisation.to(place), "")
+
+
 def _training(changes: Any, count: Any) -> Any:
-    """The section `experts`: all of them in one shard."""
+    """The section `experts`, each in a shard of its own."""
     if isinstance(changes, Mapping) and (wrong := {"count", "shard"} & changes.keys()):
         raise UserError(f"training.{min(wrong)}: unknown key; give their number as experts=")
-    return methods.merge({"epochs": EPOCHS, "count": count, "shard": count}, changes or {})
+    return methods.merge({"epochs": EPOCHS, "count": count, "shard": 1}, changes or {})
 
 
-def _study(config: dict[str, Any], method: str) -> Study:
-    """The study of `config`. Raises UserError whose lines name the arguments of `condense`."""
-    named = (
-        (f"datasets.{NAME}.ipc[0]", "ipc"),
-        (f"datasets.{NAME}.", ""),
-        (f"methods.{method}.", ""),
-        ("distill_network", "network"),
-        ("experts.count", "experts"),
-        ("experts.", "training."),
-    )
+def _study(config: dict[str, Any], renamed: Iterable[tuple[str, str]]) -> Study:
+    """The study of `config`. Raises UserError whose lines name arguments: `renamed` has the beginnings of keys, and what to say instead."""
     try:
         return Study(json.loads(json.dumps(config, default=_plain)))
     except UserError as error:
-        lines = [line for line in str(error).splitlines() if not line.startswith(("experts.shard", "networks"))]
-        for key, argument in named:
+        lines = str(error).splitlines()
+        for key, argument in renamed:
             lines = [argument + line.removeprefix(key) if line.startswith(key) else line for line in lines]
-        raise UserError("\n".join(lines)) from None
+        raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
 def _plain(value: Any) -> Any:
@@ -103,30 +201,8 @@ def _plain(value: Any) -> Any:
     raise UserError(f"{value!r} of type {type(value).__name__}: a setting is text, a number, a list or a mapping")
 
 
-def _arrays(images: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Images, labels and the names of the classes. Raises UserError for other types and shapes, and labels with gaps."""
-    from esp_core.datasets.source import numbered
-
-    pixels, targets = _array("images", images), _array("labels", labels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
-        raise UserError(f"images: {pixels.dtype} {pixels.shape}; give uint8 (n, C, H, W) with one or three channels")
-    if targets.dtype.kind not in "iu" or targets.shape != pixels.shape[:1]:
-        raise UserError(f"labels: {targets.dtype} {targets.shape}; give a whole number for each of the {len(pixels)} images, from 0 on")
-    if targets.min() < 0:
-        raise UserError(f"labels: {targets.min()} is negative; number the classes from 0 without gaps")
-    return pixels, targets.astype(np.int64), numbered(targets.astype(np.int64), "labels")
-
-
-def _array(name: str, values: ArrayLike) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name}: no array ({' '.join(str(error).split())}); give one of NumPy's, or a tensor on the CPU") from None
-
-
 def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Path:
     """Try, prepare, train experts and distil, as far as `folder` lacks it. A file's name holds all that its content depends on."""
-    from esp_core.runtime import devices
     from esp_core.stages import distill, trial
 
     pixels, targets, classes = arrays
@@ -158,14 +234,17 @@ def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tu
 
 
 def _experts(study: Study, data: Path, folder: Path) -> Path:
+    """The manifest of as many experts as `study` asks for, each trained once for all calls that want it."""
     from esp_core.trajectories import manifest
     from esp_core.trajectories.producing import produce
 
-    spec, code = specs.spec(study, "experts", NAME, "0"), jobcode.code(study, "experts", NAME, "0")
-    place = folder / f"experts-{digest(canonical([spec, code, data.name]))}"
-    out, shard = place / "manifest.json", place / "shard-000.h5"
-    if not out.exists():
+    spec, code = specs.spec(study, "manifest", NAME), jobcode.code(study, "experts", NAME, "0")
+    alike = {key: value for key, value in spec.items() if key != "total"}
+    place = folder / f"experts-{digest(canonical([alike, code, data.name]))}"
+    out, shards = place / f"manifest-{spec['total']}.json", [place / f"shard-{i:03}.h5" for i in study.shards(NAME)]
+    for number, shard in enumerate(shards):
         if not shard.exists():
-            produce(spec, code, data, shard, study.config["device"])
-        manifest.build(out, specs.spec(study, "manifest", NAME), [shard])
+            produce(specs.spec(study, "experts", NAME, str(number)), code, data, shard, study.config["device"])
+    if not out.exists():
+        manifest.build(out, spec, shards)
     return out

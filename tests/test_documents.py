@@ -1,11 +1,13 @@
 """What the documents say is there, and the numbers in them are those that the rows give."""
 
 import json
+import pickle
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from esp_core.stages import tables
 from esp_core.study.config import load
@@ -36,3 +38,16 @@ def test_the_published_tables_are_made_of_the_released_rows(number, tmp_path):
 def test_make_measured_says_what_this_test_runs():
     commands = subprocess.run(["make", "--dry-run", "measured"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "for table in 1 4" in commands and "released/cifar10" in commands and "> docs/measured.md" in commands
+
+
+def test_the_training_in_the_readme_runs_and_learns(monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (lines,) = [block for block in blocks if "DataLoader" in block]
+    monkeypatch.chdir(ROOT)
+    torch.manual_seed(0)
+    exec(lines, found := {})
+    data = found["data"].dataset(transform=found["data"].normalise)
+    assert (len(data), data.classes[3], data.targets[-1]) == (800, "cat", 9)
+    image, label = pickle.loads(pickle.dumps(data))[799]  # noqa: S301
+    assert label == 9 and torch.equal(image, found["data"].normalise(found["data"].images)[799])
+    assert found["loss"] < 2  # of ten classes, ln 10 at first

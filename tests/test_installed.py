@@ -1,6 +1,7 @@
 """The package as a wheel, away from its checkout: its data lie in it, and people without Snakemake can condense with it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,16 @@ def test_a_folder_of_images_is_condensed_and_the_classes_keep_their_names(esp, t
     assert data.classes == ("cat", "dog") and data.labels.tolist() == [0, 0, 1, 1]
     originals = {image.tobytes() for image in pixels[0]}
     assert {(image * 255).round().byte().permute(1, 2, 0).numpy().tobytes() for image in data.images[:2]} <= originals
+
+
+def test_a_folder_is_condensed_and_the_set_tested_on_its_test_images(esp, tmp_path):
+    generator = np.random.default_rng(0)
+    for part, name, level in (("train", "cat", 0), ("train", "dog", 128), ("test", "cat", 0), ("test", "dog", 128)):
+        (tmp_path / "pets" / part / name).mkdir(parents=True)
+        for number in range(5):
+            pixels = level + generator.integers(0, 128, (9, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / part / name / f"{number}.png")
+    esp("condense", "pets", "--method", "random", "--ipc", "2", "--size", "8", "--out", "set.safetensors")
+    for data in ("pets", "results/released/data/pets.h5"):  # which the first one makes
+        said = esp("evaluate", "set.safetensors", "--data", data, "--seeds", "1", "--device", "cpu")
+        assert re.fullmatch(r"convnet3: 100\.00 % \(n = 1\)", said.splitlines()[-1])

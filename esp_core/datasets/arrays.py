@@ -125,7 +125,7 @@ def _part(content: Arrays, file: Path, names: tuple[str, str], layout: str | Non
         raise UserError(f"{file}: {names[1]} is {labels.dtype} of shape {labels.shape}; one whole number for each image is needed")
     if images.shape[:1] != targets.shape:
         raise UserError(f"{where} has shape {images.shape}, {names[1]} {labels.shape}; their first sizes must agree")
-    return Part(where, _as_uint8(_channels_first(images, where, layout), where), targets.astype(np.int64))
+    return Part(where, as_uint8(_channels_first(images, where, layout), where), targets.astype(np.int64))
 
 
 def _channels_first(images: NDArray[Any], where: str, layout: str | None) -> NDArray[Any]:
@@ -141,7 +141,7 @@ def _channels_first(images: NDArray[Any], where: str, layout: str | None) -> NDA
     return images if layout == "NCHW" or (layout is None and first) else images.transpose(0, 3, 1, 2)
 
 
-def _as_uint8(images: NDArray[Any], where: str) -> Images:
+def as_uint8(images: NDArray[Any], where: str) -> Images:
     if images.dtype == np.uint8:
         return images
     made = np.empty(images.shape, np.uint8)

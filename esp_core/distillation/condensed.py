@@ -5,6 +5,7 @@ says how it was made.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from esp_core import parametrisations
 from esp_core.datasets.normalisation import Normalisation
+from esp_core.distillation.mapstyle import MapStyle
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import sealed
 from esp_core.runtime.errors import UserError
@@ -54,8 +56,12 @@ class Condensed:
         return self.task.normalisation
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What networks see of [0, 1] images (n, C, H, W)."""
-        return self.normalisation.normalise(images)
+        """What networks see of [0, 1] images (n, C, H, W), or of one, (C, H, W)."""
+        return self.normalise(images[None])[0] if images.ndim == 3 else self.normalisation.normalise(images)
+
+    def dataset(self, transform: Callable[[Tensor], Any] | None = None) -> MapStyle:
+        """The set for a DataLoader: pairs of an image (C, H, W), not normalised but for a `transform` that does it, and of `labels`."""
+        return MapStyle(self.images, self.labels, self.classes, transform)
 
 
 def save_condensed(

@@ -1,11 +1,15 @@
 """Stage `evaluate`: train a network on a condensed set, or on the whole training set, once a seed, and test it.
 
 python -m esp_core evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
+
+Without --spec it is `stages.evaluate_set`, for people without Snakemake.
 """
 
 import argparse
 import csv
+import importlib
 import io
+import sys
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +23,8 @@ from esp_core.study.provenance import canonical, digest
 if TYPE_CHECKING:
     from torch import nn
 
+    from esp_core.datasets import Dataset
+    from esp_core.distillation.condensed import Condensed
     from esp_core.training.engine import Engine, Plan
 
 Spec = dict[str, Any]
@@ -33,51 +39,41 @@ CURVE = 50  # training losses that a row keeps at most, evenly spaced over the e
 def run(
     spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None, device: str = "auto"
 ) -> list[Row]:
-    """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
-
-    `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part` is
-    where the rows of the seeds that are done are kept, and taken from by the next run of the same job on the same kind of machine.
-    """
+    """One row a seed, as `COLUMNS` names them, of the files of a job; see `Evaluation.rows`."""
+    from esp_core import datasets
+    from esp_core.distillation.condensed import check_data, load_condensed
     from esp_core.runtime import devices
-    from esp_core.runtime.progress import Progress
-    from esp_core.runtime.seedrows import SeedRows
 
     devices.reuse_memory()
-    job = _Evaluation(spec, data_path, condensed_path, code, device)
-    kept = SeedRows(part, job.identity) if part else None
-    rows = dict(kept.rows) if kept else {}
-    label = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']} on {spec['network']['name']}"
-    progress = Progress(label, spec["seeds"], done=len(rows), unit="seeds", every=0)
-    for seed in range(spec["seeds"]):
-        if seed not in rows:
-            rows[seed] = row = job.train_and_test(seed)
-            if kept:
-                kept.add(row)
-            progress.step(f"accuracy {row['accuracy']} %")
-    return [{column: rows[seed][column] for column in COLUMNS} for seed in range(spec["seeds"])]
+    data = datasets.load(data_path, devices.pick(device), spec.get("validation"))
+    if condensed_path is None:
+        return Evaluation(spec, data, None, code).rows(part)
+    condensed = load_condensed(condensed_path)
+    check_data(condensed_path, condensed, data)
+    return Evaluation(spec, data, condensed, code, made_of=digest(condensed_path.read_bytes())).rows(part)
 
 
-class _Evaluation:
-    """The images that networks are trained on and tested with, how that is computed, and what all rows share."""
+class Evaluation:
+    """Networks trained on a condensed set, or on the training images of `data` without one, and tested on its test images.
 
-    def __init__(self, spec: Spec, data_path: Path, condensed_path: Path | None, code: str, device: str = "auto"):
-        from esp_core import datasets
-        from esp_core.distillation.condensed import check_data, load_condensed
+    It runs on the device of `data`. `made_of` is a digest of the set, by which rows that were kept are known again.
+    Raises UserError where `spec` asks for what the images or this device do not allow.
+    """
+
+    def __init__(self, spec: Spec, data: "Dataset", condensed: "Condensed | None" = None, code: str = "", made_of: str = ""):
         from esp_core.networks import trying
         from esp_core.runtime import devices
         from esp_core.training import loop
         from esp_core.training.epoch import Images
 
-        self.spec, self.device = spec, devices.pick(device)
-        data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
+        self.spec, self.data, self.device = spec, data, data.train.images.device
+        self.title = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']}"
         self.protocol = loop.protocol(spec["protocol"])
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
-        if condensed_path is None:
+        if condensed is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
-            condensed = load_condensed(condensed_path)
-            check_data(condensed_path, condensed, data)
-            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, condensed_path)
+            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, self.title)
             self.train = Images(condensed.images, labels, data)
             self.protocol = replace(self.protocol, lr=condensed.lr) if self.protocol.learned_lr and condensed.lr else self.protocol
             facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
@@ -101,9 +97,29 @@ class _Evaluation:
             "torch": machine["torch"],
             "precision": self.plan.precision,
         }
-        made_of = digest(condensed_path.read_bytes()) if condensed_path else ""
         known = {"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine, **self.plan.record()}
         self.identity = digest(canonical(known))
+
+    def rows(self, part: Path | None = None) -> list[Row]:
+        """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
+
+        `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part`
+        is where the rows of the seeds that are done are kept, and taken from by the next run of the same job on the same kind of machine.
+        """
+        from esp_core.runtime.progress import Progress
+        from esp_core.runtime.seedrows import SeedRows
+
+        kept = SeedRows(part, self.identity) if part else None
+        rows = dict(kept.rows) if kept else {}
+        label = f"{self.title} on {self.spec['network']['name']}"
+        progress = Progress(label, self.spec["seeds"], done=len(rows), unit="seeds", every=0)
+        for seed in range(self.spec["seeds"]):
+            if seed not in rows:
+                rows[seed] = row = self.train_and_test(seed)
+                if kept:
+                    kept.add(row)
+                progress.step(f"accuracy {row['accuracy']} %")
+        return [{column: rows[seed][column] for column in COLUMNS} for seed in range(self.spec["seeds"])]
 
     def _plan(self) -> "Plan":
         """Of the job as a whole, so that an interrupted one goes on as it began.
@@ -182,6 +198,10 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
 
 @command
 def main() -> None:
+    if not any(word.partition("=")[0] == "--spec" for word in sys.argv):
+        # By name, so that editing the tool for people without Snakemake runs no evaluation again.
+        importlib.import_module("esp_core.stages.evaluate_set").main()
+        return
     parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])
     parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")

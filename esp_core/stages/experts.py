@@ -1,4 +1,4 @@
-"""Stage `experts`: train a shard of expert trajectories, list a study's shards in a manifest, verify what is stored."""
+"""Stage `experts`: train a shard of expert trajectories, list shards in a manifest, verify what is stored, exchange it with MTT."""
 
 import argparse
 import importlib
@@ -37,6 +37,17 @@ def verify(arguments: argparse.Namespace) -> None:
     print(f"{arguments.path}: all is well")
 
 
+def import_(arguments: argparse.Namespace) -> None:
+    """Take over the experts that another code trained."""
+    read = importlib.import_module("esp_core.trajectories.mtt").read
+    print(read(arguments.mtt, arguments.data, arguments.out, whitened=arguments.whitened, device=arguments.device))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write experts for another code."""
+    print(importlib.import_module("esp_core.trajectories.mtt").write(arguments.path, arguments.mtt))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m esp_core experts", description=__doc__)
@@ -55,11 +66,22 @@ def parser() -> argparse.ArgumentParser:
     three = commands.add_parser("verify", help="check every byte of what is stored")
     three.add_argument("path", type=Path, help="a manifest.json or a shard")
     three.set_defaults(run=verify)
+    four = commands.add_parser("import", help="take over experts that MTT's code trained")
+    four.add_argument("--mtt", type=Path, required=True, help="the folder of its replay_buffer_*.pt")
+    four.add_argument("--data", type=Path, required=True, help="the prepared dataset that they were trained on")
+    four.add_argument("--out", type=Path, required=True, help="the folder for shards and manifest.json")
+    four.add_argument("--whitened", action="store_true", help="they were trained on whitened images")
+    four.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
+    four.set_defaults(run=import_)
+    five = commands.add_parser("export", help="write experts as MTT's code reads them")
+    five.add_argument("path", type=Path, help="a manifest.json")
+    five.add_argument("--mtt", type=Path, required=True, help="the folder for replay_buffer_*.pt")
+    five.set_defaults(run=export)
     return top
 
 
 @command
 def main() -> None:
-    """Run one of the three."""
+    """Run one of these."""
     arguments = parser().parse_args()
     arguments.run(arguments)

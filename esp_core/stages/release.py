@@ -1,11 +1,9 @@
 """Released condensed sets: files to download and to train on, each with a card that says how it was made and what it is worth.
 
     python -m esp_core release make config/demo.yaml [--results results] [--only digits/1/esp …] [--out released]
-    python -m esp_core release test released/demo/digits-ipc-1-esp.safetensors [--network convnet3] [--seeds 5]
 
-`make` takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. `test` trains networks on
-a set by its card's protocol, on the card's dataset, and prints their accuracy beside the card's. A card is the YAML file beside the set;
-README.md in the folder lists all.
+It takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. A card is the YAML file beside
+the set; README.md in the folder lists all. `python -m esp_core evaluate SET` tests a set again by its card.
 """
 
 import argparse
@@ -125,12 +123,12 @@ def _line(path: Path, card: Card) -> dict[str, str]:
         "method": card["method"]["title"],
         "images": str(card["images"]),
         "numbers": f"{card['numbers']['used']:,}",
-        **{NETWORK_TITLES.get(network, network): f"{_spread(one, 1)} ({one['n']})" for network, one in card["tests"].items()},
+        **{NETWORK_TITLES.get(network, network): f"{spread(one, 1)} ({one['n']})" for network, one in card["tests"].items()},
         "made": f"{card['made']['date']}, {card['made']['device']}, torch {card['made']['torch']}",
     }
 
 
-def _spread(one: Card, digits: int) -> str:
+def spread(one: Card, digits: int) -> str:
     """Mean and deviation; a single run has none."""
     return f"{one['mean']:.{digits}f}" + ("" if pd.isna(one["std"]) else f" ± {one['std']:.{digits}f}")
 
@@ -144,39 +142,6 @@ def read_card(path: Path) -> Card:
         raise UserError(f"{path}: no card of a released set ({type(error).__name__}); get it again with its set") from None
 
 
-def test(path: Path, network: str, data: Path | None, seeds: int, device: str, results: Path) -> str:
-    """Train `network` on the set at `path` by its card's protocol; a line with its accuracy and the card's.
-
-    Without `data`, the prepared dataset, it is made below `results`, official files included.
-    """
-    from esp_core.stages import evaluate
-
-    card = read_card(path.with_suffix(".yaml"))
-    if not path.is_file() or sha256(path) != card["sha256"]:
-        raise UserError(f"{path}: not the set of its card; get both again")
-    if network not in card["tests"]:
-        raise UserError(f"--network {network}: the card tells of {', '.join(card['tests'])}")
-    said = card["tests"][network]
-    job = {**said["spec"], "seeds": seeds}
-    found = pd.Series([float(row["accuracy"]) for row in evaluate.run(job, data or _prepared(card, results), path, device=device)])
-    ours = {"mean": found.mean(), "std": found.std(), "n": seeds}
-    return "; ".join([f"{network}: {_spread(ours, 2)} % (n = {seeds})", f"the card says {_spread(said, 2)} % (n = {said['n']})"])
-
-
-def _prepared(card: Card, results: Path) -> Path:
-    from esp_core.datasets.catalogue import is_official
-    from esp_core.datasets.downloading import download
-    from esp_core.datasets.preparing import prepare
-
-    job = card["dataset"]["prepare"]
-    name, kind = job["dataset"], job["kind"]
-    out, listed = results / output("released", "prepare", name), results / output("", "download", name)
-    if is_official(kind) and not listed.is_file():
-        download({"dataset": name, "kind": kind, "mirror": None}, listed)
-    prepare(job, out, listed)
-    return out
-
-
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core release", description=(__doc__ or "").partition("\n")[0])
@@ -185,16 +150,6 @@ def main() -> None:
     one.add_argument("config", type=Path, help="the study")
     one.add_argument("--only", nargs="+", metavar="DATASET/IPC/METHOD", help="these sets; all that are tested by default")
     one.add_argument("--out", type=Path, default=Path("released"))
-    other = stages.add_parser("test", help="train networks on a released set and compare with its card")
-    other.add_argument("set", type=Path)
-    other.add_argument("--network", default="convnet3")
-    other.add_argument("--data", type=Path, help="the prepared dataset; made anew without it")
-    other.add_argument("--seeds", type=int, default=5)
-    other.add_argument("--device", default="auto")
-    for stage in (one, other):
-        stage.add_argument("--results", type=Path, default=Path("results"))
+    one.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
-    if args.stage == "make":
-        print(f"{args.out}: {len(make(load(args.config), args.results, args.out, args.only))} sets")
-    else:
-        print(test(args.set, args.network, args.data, args.seeds, args.device, args.results))
+    print(f"{args.out}: {len(make(load(args.config), args.results, args.out, args.only))} sets")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,8 +53,8 @@ def protocol(settings: dict[str, Any]) -> Protocol:
         raise UserError(f"evaluation: {error}") from None
 
 
-def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: Path) -> Tensor:
-    """What networks learn from the set at `where`: its `labels` (n,), or its `soft` ones (n, K).
+def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: str) -> Tensor:
+    """What networks learn from the set that messages call `where`: its `labels` (n,), or its `soft` ones (n, K).
 
     Raises UserError where soft labels are no probabilities and the loss needs them.
     """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
+from esp_core.study import kinds
 from esp_core.study.provenance import canonical, digest
 from esp_core.trajectories import store
 
@@ -42,8 +43,8 @@ class Trajectories:
     def check(self, spec: dict[str, Any], data: str) -> None:
         """Raise UserError where these are not the experts of the distillation `spec` on data of digest `data`."""
         made, total = self.manifest["spec"], {"total": self.manifest["spec"]["total"]}
-        theirs = {"dataset": made["dataset"], "network": made["network"], "experts": total}
-        ours = {"dataset": spec["dataset"], "network": spec["network"], "experts": spec.get("experts") or total}
+        theirs = {"dataset": made["dataset"], "network": _complete(made["network"]), "experts": total}
+        ours = {"dataset": spec["dataset"], "network": _complete(spec["network"]), "experts": spec.get("experts") or total}
         if found := difference(theirs, ours):
             key, their, our = found
             raise UserError(f"{self.path}: experts of {key} {their}, this job has {our}; give the experts that it asks for")
@@ -90,6 +91,11 @@ class Trajectories:
             raise UserError(f"{path}: not the shard that the manifest lists; {REBUILD}")
         stride = 2 * self.snapshots * self.parameters
         return [(path, entry["offset"] + row * stride) for row in range(entry["count"])]
+
+
+def _complete(network: dict[str, Any]) -> dict[str, Any]:
+    """A network's settings, those left out too."""
+    return kinds.defaults("network", network["name"]) | network
 
 
 def decode(steps: Tensor, start: int, scale: float) -> Tensor:

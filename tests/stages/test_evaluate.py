@@ -120,7 +120,7 @@ def test_a_row_is_the_same_whichever_seeds_were_trained_before_it(tmp_path, netw
     spec = {**SPEC, "network": network, "precision": precision, "seeds": 3}
     whole = evaluate.run(spec, tmp_path / "data.h5", None)
     torch.manual_seed(99)
-    row = evaluate._Evaluation(spec, tmp_path / "data.h5", None, "").train_and_test(2)
+    row = evaluate.Evaluation(spec, dataset()).train_and_test(2)
     assert untimed([row]) == untimed([whole[2]])
     assert len({row["curve"] for row in whole}) == 3
 
@@ -132,7 +132,7 @@ def test_a_row_of_compiled_code_does_not_depend_on_the_draws_before_it(tmp_path,
     whole = evaluate.run(spec, tmp_path / "data.h5", None)
     assert {row["compiled"] for row in whole} == {"10 6"}
     torch.manual_seed(99)
-    trial = evaluate._Evaluation(spec, tmp_path / "data.h5", None, "")
+    trial = evaluate.Evaluation(spec, dataset())
     assert untimed([trial.train_and_test(1)]) == untimed([whole[1]])
     eager = evaluate.run({**spec, "compile": "never"}, tmp_path / "data.h5", None)
     assert {row["compiled"] for row in eager} == {"no"} and eager[0]["spec"] != whole[0]["spec"]

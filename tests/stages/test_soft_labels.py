@@ -128,7 +128,7 @@ def test_soft_labels_are_read_back_and_counted(stored):
 @pytest.mark.parametrize("asked", [{}, {"soft_labels": "kl"}])
 def test_labels_that_are_no_probabilities_are_refused_where_the_loss_needs_them(stored, asked):
     path = stored(ONE_HOT - 0.1)
-    with pytest.raises(UserError, match=r"set-0.safetensors: its labels, from -0.1 to 0.9, are no probabilities.*soft_labels to mse"):
+    with pytest.raises(UserError, match=r"^small ipc \d+ \w+: its labels, from -0.1 to 0.9, are no probabilities.*soft_labels to mse"):
         rows(path, **asked)
     assert rows(path, soft_labels="mse")
 

@@ -13,13 +13,13 @@ from esp_core import load_condensed
 
 
 def command(folder, *arguments):
-    words = [sys.executable, "-m", "esp_core", "release", *map(str, arguments)]
+    words = [sys.executable, "-m", "esp_core", *map(str, arguments)]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture
 def released(repository):
-    done = command(repository.folder, "make", "config/tiny.yaml", "--only", "digits/1/esp", "digits/2/dm")
+    done = command(repository.folder, "release", "make", "config/tiny.yaml", "--only", "digits/1/esp", "digits/2/dm")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "released: 2 sets\n"
     return repository.folder / "released"
@@ -31,7 +31,7 @@ def test_a_set_is_tested_again_from_its_card(released):
         seen = [float(row["accuracy"]) for row in csv.DictReader(file)]
     told = yaml.safe_load(path.with_suffix(".yaml").read_text())["tests"]["convnet3"]
     assert (told["n"], told["mean"], told["std"]) == (2, round(statistics.mean(seen), 4), round(statistics.stdev(seen), 4))
-    done = command(released.parent, "test", path, "--seeds", 2, "--results", "elsewhere")
+    done = command(released.parent, "evaluate", path, "--seeds", 2, "--results", "elsewhere")
     assert done.returncode == 0, done.stderr
     value = rf"{told['mean']:.2f} ± {told['std']:.2f} % \(n = 2\)"
     assert re.search(rf"^convnet3: {value}; the card says {value}$", done.stdout, re.MULTILINE), done.stdout
@@ -55,11 +55,16 @@ def test_the_folder_holds_sets_cards_pictures_and_a_list(released):
 def test_what_cannot_be_is_named(released):
     path = released / "tiny" / "digits-ipc-1-esp.safetensors"
     folder = released.parent
-    assert command(folder, "test", path, "--network", "vgg").stderr == "error: --network vgg: the card tells of convnet3\n"
+    assert command(folder, "evaluate", path, "--network", "vgg").stderr.startswith("error: network: vgg is unknown")
+    own = path.rename(folder / "own.safetensors")
+    assert command(folder, "evaluate", own.name).stderr.startswith(
+        "error: --data: own.safetensors has no card that names its dataset; give"
+    )
+    own.rename(path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert command(folder, "test", path).stderr == f"error: {path}: not the set of its card; get both again\n"
+    assert command(folder, "evaluate", path).stderr == f"error: {path}: not the set of its card; get both again\n"
     path.with_suffix(".yaml").write_text("- no card")
-    assert "no card of a released set" in command(folder, "test", path).stderr
-    assert "DATASET/IPC/METHOD" in command(folder, "make", "config/tiny.yaml", "--only", "digits/1/mtt").stderr
+    assert "no card of a released set" in command(folder, "evaluate", path).stderr
+    assert "DATASET/IPC/METHOD" in command(folder, "release", "make", "config/tiny.yaml", "--only", "digits/1/mtt").stderr
     (folder / "results/tiny/evaluated/digits/ipc-1/dm/convnet3.csv").unlink()
-    assert "not tested yet" in command(folder, "make", "config/tiny.yaml", "--only", "digits/1/dm").stderr
+    assert "not tested yet" in command(folder, "release", "make", "config/tiny.yaml", "--only", "digits/1/dm").stderr
