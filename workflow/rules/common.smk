@@ -41,7 +41,8 @@ from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
 from esp_core.study.jobcode import code
-from esp_core.study.specs import ARGUMENTS, spec
+from esp_core.study import places
+from esp_core.study.specs import spec
 
 
 def without_pathvars(settings):
@@ -58,32 +59,16 @@ try:
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
 
-RULES = {
-    "download": "download",
-    "prepare": "prepare",
-    "trial": "try_networks_and_sets",
-    "network": "try_distill_network",
-    "experts": "train_experts",
-    "manifest": "list_experts",
-    "distill": "distill",
-    "evaluate": "evaluate",
-    "tables": "tabulate",
-    "claims": "judge_claims",
-    "settings": "write_settings",
-    "footprint": "measure_memory",
-    "figures": "draw_grid",
-}
 # The paper's numbers and claims, a part of the package.
 PUBLISHED = os.path.relpath(PACKAGE / "reporting" / "published.csv")
 CLAIMS = os.path.relpath(PACKAGE / "reporting" / "claims.yaml")
-PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
 wildcard_constraints:
     study=re.escape(STUDY.name),
     dataset="|".join(map(re.escape, STUDY.datasets)),
-    shard=r"\d{3}",
-    ipc=r"\d+",
+    shard="|".join(dict.fromkeys(f"{n:03}" for d in STUDY.datasets for n in STUDY.shards(d))),
+    ipc="|".join(dict.fromkeys(str(ipc) for _, ipc in STUDY.cells)),
     method="|".join(STUDY.methods),
     network="|".join(map(re.escape, STUDY.networks)),
     table="|".join(map(str, STUDY.tables)),
@@ -140,21 +125,13 @@ def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     return [
         given[name].lstrip("0") or "0" if name == "shard" else given[name]
-        for name in ARGUMENTS[stage]
+        for name in places.ARGUMENTS[stage]
     ]
 
 
 def path(stage, *job):
-    """The first output of a job."""
-    given = dict(zip(ARGUMENTS[stage], map(str, job)))
-    given["shard"] = given.get("shard", "").zfill(3)
-    if stage == "plots":
-        name = PLOTS[given["figure"]]
-    elif stage == "evaluate" and given["method"] == FULL:
-        name = "evaluate_full"
-    else:
-        name = RULES[stage]
-    return getattr(rules, name).output[0].format(study=STUDY.name, **given)
+    """The first output of a job, as its rule spells it."""
+    return f"<results>/{places.output(STUDY.name, stage, *map(str, job))}"
 
 
 def every(*stages):
