@@ -203,6 +203,8 @@ def test_code_digests_name_what_a_job_runs():
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
     assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.stages.evaluate", "esp_core.networks.convnet3"}
     assert named["prepare", "digits"] == {"esp_core.stages.prepare", "esp_core.datasets.digits"}
+    assert named["manifest", "digits"] == {"esp_core.stages.experts", "esp_core.trajectories.manifest"}
+    assert named["network", "digits"] == {"esp_core.networks.convnet3"}
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         yield f"esp_core.stages.{'experts' if stage == 'manifest' else stage}"
     if stage == "prepare":
         yield kinds.place("dataset", study.datasets[given["dataset"]]["kind"])[0]
+    elif stage == "manifest":
+        yield "esp_core.trajectories.manifest"
     for name in sorted(_networks(study, stage, given)):
         module, _ = kinds.place("network", name)
         if ":" not in name or module_file(module):  # one of an installed package is a dependency like torch
