@@ -67,7 +67,9 @@ CLAIMS = os.path.relpath(PACKAGE / "reporting" / "claims.yaml")
 wildcard_constraints:
     study=re.escape(STUDY.name),
     dataset="|".join(map(re.escape, STUDY.datasets)),
-    shard="|".join(dict.fromkeys(f"{n:03}" for d in STUDY.datasets for n in STUDY.shards(d))),
+    shard="|".join(
+        dict.fromkeys(f"{n:03}" for d in STUDY.datasets for n in STUDY.shards(d))
+    ),
     ipc="|".join(dict.fromkeys(str(ipc) for _, ipc in STUDY.cells)),
     method="|".join(STUDY.methods),
     network="|".join(map(re.escape, STUDY.networks)),
@@ -105,20 +107,12 @@ def cores(wildcards):
 
 def spec_of(stage):
     """The spec of a job, from its wildcards alone, as one string that Snakemake compares."""
-
-    def params(wildcards):
-        return canonical(spec(STUDY, stage, *arguments(stage, wildcards)))
-
-    return params
+    return lambda wildcards: canonical(spec(STUDY, stage, *arguments(stage, wildcards)))
 
 
 def code_of(stage):
     """The digest of the code that a job runs."""
-
-    def params(wildcards):
-        return code(STUDY, stage, *arguments(stage, wildcards))
-
-    return params
+    return lambda wildcards: code(STUDY, stage, *arguments(stage, wildcards))
 
 
 def arguments(stage, wildcards):
@@ -136,11 +130,7 @@ def path(stage, *job):
 
 def every(*stages):
     """The files of all jobs of some stages."""
-
-    def files(wildcards):
-        return [path(*job) for job in STUDY.jobs() if job[0] in stages]
-
-    return files
+    return lambda wildcards: [path(*job) for job in STUDY.jobs() if job[0] in stages]
 
 
 def kind(wildcards):
@@ -180,11 +170,8 @@ def option(name, key):
 
     def params(wildcards, input):
         files = input.get(key) or []
-        return (
-            shlex.join([name, files] if isinstance(files, str) else [name, *files])
-            if files
-            else ""
-        )
+        words = [name, files] if isinstance(files, str) else [name, *files]
+        return shlex.join(words) if files else ""
 
     return params
 
@@ -208,8 +195,7 @@ def swept(wildcards):
 
 def measured_shape(wildcards):
     """The dataset whose shape Figure 7 takes."""
-    name = STUDY.figures["figure7"].dataset
-    return [path("prepare", name)]
+    return path("prepare", STUDY.figures["figure7"].dataset)
 
 
 def numbers_of_figures(wildcards):
