@@ -231,7 +231,7 @@ def test_the_command_lists_jobs_and_prints_the_spec_of_one(run):
     [
         ("distil digits 1 esp", "did you mean distill digits 1 esp? "),
         ("distill digits 1", "did you mean distill digits 1"),
-        ("experts digits 9", "did you mean experts digits 0? "),
+        ("experts digits 9", "did you mean experts digits 1? "),
         ("nonsense", "python -m esp_core study "),
     ],
 )

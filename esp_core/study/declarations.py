@@ -106,7 +106,7 @@ def unimportable(module: str, attribute: str) -> str:
         return f"no module {error.name} in {Path.cwd()} or on PYTHONPATH; correct the name, or put the module there"
     except (SyntaxError, ValueError) as error:
         return f"{path} is not Python that can be read ({error}); correct it"
-    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
+    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
     if {attribute, "__getattr__"} & bound or "import *" in text:
         return ""
     return f"{path} defines no {attribute}; name a function of it"
