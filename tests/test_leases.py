@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -29,24 +28,6 @@ if os.environ.get("FORK") and os.fork() == 0:
     time.sleep(60)
     os._exit(0)
 sys.stdin.read()
-"""
-# Tells whom else it meets on its device, by files apart from the leases; half of them are killed.
-MEET = """
-import os, random, signal, sys, time
-from pathlib import Path
-from esp_core.runtime import leases
-place, share, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
-print("ready", flush=True)
-sys.stdin.readline()
-device = leases.take(["a", "b"], share, poll=0.003).device
-mine = place / device / str(os.getpid())
-mine.touch()
-for _ in range(4):
-    print(device, len(list((place / device).iterdir())), flush=True)
-    time.sleep(chance.uniform(0, 0.05))
-mine.unlink()
-if chance.random() < 0.5:
-    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -120,26 +101,6 @@ def test_a_child_does_not_hold_the_lease_of_its_killed_parent(start, monkeypatch
         assert can_take("a")
     finally:
         os.kill(child, signal.SIGKILL)
-
-
-def test_many_processes_never_exceed_the_share(start, tmp_path, share=2):
-    """Eight at once, two rounds."""
-    for device in "ab":
-        (tmp_path / device).mkdir()
-    met, killed = Counter(), 0
-    for round_ in range(2):
-        processes = [start(MEET, tmp_path, share, 8 * round_ + i) for i in range(8)]
-        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in processes:
-            output = process.communicate()[0]
-            killed += process.returncode == -signal.SIGKILL
-            met.update(line for line in output.splitlines() if not line.startswith("waiting"))
-    assert sum(met.values()) == 2 * 8 * 4 and killed > 3
-    assert {line.split()[0] for line in met} == {"a", "b"}
-    assert max(int(line.split()[1]) for line in met) == share
 
 
 @pytest.mark.parametrize("text", ["0", "two", ""])
