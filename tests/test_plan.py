@@ -110,7 +110,7 @@ def test_a_network_that_fails_is_named():
 )
 def test_synthetic_images_and_their_decoding_are_those_of_the_parametrisation(settings, ipc, size):
     found, decoding = counting.synthetic(settings, ipc, replace(IMAGES, size=size))
-    made = parametrisations.build(Task(10, ipc, 3, size, torch.zeros(3), torch.ones(3)), **settings)
+    made = parametrisations.build(Task(10, ipc, 3, size), **settings)
     with FlopCounterMode(display=False) as counter:
         made.decode(torch.arange(made.units))
     assert (found, decoding.operations * made.images) == (made.images, pytest.approx(counter.get_total_flops()))

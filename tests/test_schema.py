@@ -59,7 +59,7 @@ def lines(config):
     return str(error.value).splitlines()
 
 
-EXPERTS = "count, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, zca, precision"
+EXPERTS = "count, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, precision"
 MISTAKES = [
     ("experts.epoch", 5, f"experts.epoch: unknown key; did you mean epochs? allowed: {EXPERTS}"),
     ("experts.lr", "1e-2", "experts.lr: '1e-2' is not a number; YAML 1.1 reads 1e-2 as text, write 0.01"),
@@ -68,7 +68,7 @@ MISTAKES = [
     ("experts.lr", 0, "experts.lr: 0 is not allowed; allowed: more than 0"),
     ("experts.lr", float("nan"), "experts.lr: nan is not a number"),
     ("experts.epochs", 20.0, "experts.epochs: 20.0 is not a whole number"),
-    ("experts.zca", "no", "experts.zca: 'no' is not true or false"),
+    ("experts.count", True, "experts.count: true is not a whole number"),
     ("experts.keep", 22, "experts.keep: 22 is more than there are; allowed: at most 21, experts.epochs + 1"),
     (
         "experts.augment",

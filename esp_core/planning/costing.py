@@ -47,13 +47,18 @@ def _download(study: Study, on: Device, job: Spec) -> Cost:
     return Cost(size / rates()["workflow"]["megabytes"]["value"], size + _disk("job"))
 
 
+def _matrix(job: Spec, data: Shape) -> float:
+    """Bytes of the whitening matrix beside the data, and in every condensed set."""
+    return FLOAT * data.values**2 if "whiten" in job else 0
+
+
 def _prepare(study: Study, on: Device, job: Spec) -> Cost:
     data = shape(study, job["dataset"])
     images = data.train + data.test
     labels = 16 if job["kind"] == "cifar100" else 8
     notes = () if data.known else (f"{job['dataset']}: taken as {images:,} images of {data.size}x{data.size}, 10 classes",)
     seconds = on.values["start"] + images / rates()["workflow"]["images"]["value"]
-    return Cost(seconds, images * (data.values + labels) + _disk("prepared") + _disk("job"), notes=notes)
+    return Cost(seconds, images * (data.values + labels) + _matrix(job, data) + _disk("prepared") + _disk("job"), notes=notes)
 
 
 def _experts(study: Study, on: Device, job: Spec) -> Cost:
@@ -89,7 +94,7 @@ def _manifest(study: Study, on: Device, job: Spec) -> Cost:
 
 def _distill(study: Study, on: Device, job: Spec) -> Cost:
     data, recipe = shape(study, job["dataset"]), job["recipe"]
-    disk = job["ipc"] * data.classes * data.values * FLOAT + _disk("condensed") + _disk("job")
+    disk = job["ipc"] * data.classes * data.values * FLOAT + _matrix(job, data) + _disk("condensed") + _disk("job")
     seconds, memory = on.values["start"], on.values["memory"] + (data.train + data.test) * data.values
     if not (recipe["iterations"] and recipe["objectives"]):
         return Cost(seconds, disk, memory, True)
