@@ -41,7 +41,7 @@ def fetch(url: str, path: Path) -> None:
                 return
             except BROKEN as error:
                 if isinstance(error, HTTPError) and error.code == 416:  # nothing follows what is there: it is of another file
-                    part.unlink()
+                    part.unlink(missing_ok=True)
                 elif isinstance(error, HTTPError) and error.code not in TRANSIENT:
                     raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; {MIRROR}") from error
                 problem = error
