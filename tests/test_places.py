@@ -30,9 +30,7 @@ def test_where_a_job_leaves_its_first_output(job: tuple[str, ...], path: str) ->
 
 
 def test_every_rule_leaves_its_first_output_there():
-    text = (RULES / "common.smk").read_text()
-    rules = dict(re.findall(r'^    "(\w+)": "(\w+)",$', text.partition("RULES = {")[2].partition("}")[0], flags=re.MULTILINE))
-    rules |= {"evaluate_full": "evaluate_full", "plots": "plot_memory"}
     bodies = "\n".join(path.read_text() for path in RULES.glob("*.smk"))
-    outputs = dict(re.findall(r'^rule (\w+):\n(?:(?: .*)?\n)*?    output:\n[^"]*"([^"]+)"', bodies, flags=re.MULTILINE))
-    assert {stage: outputs[rule] for stage, rule in rules.items()} == {stage: f"<results>/{path}" for stage, path in PATTERNS.items()}
+    outputs = re.findall(r'^rule \w+:\n(?:(?: .*)?\n)*?    output:\n[^"]*"([^"]+)"', bodies, flags=re.MULTILINE)
+    assert len(outputs) == bodies.count("\nrule ") + bodies.startswith("rule ") > 10
+    assert set(outputs) == {f"<results>/{path}" for path in PATTERNS.values()}

@@ -1,4 +1,4 @@
-"""Studies: what the paper's and the demo's ask for, how recipes are resolved, and what every job's spec holds."""
+"""Studies: what the paper's and the demo's ask for, how recipes are resolved, what every job's spec holds, how far experts are trained."""
 
 import copy
 import csv
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esp_core.runtime.errors import UserError
-from esp_core.study import jobcode, methods, specs
+from esp_core.study import config, jobcode, methods, specs
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,29 +106,21 @@ def test_a_section_merges_key_by_key_until_its_kind_changes():
     assert recipe["teacher"] == {"kind": "random", "count": 1}
 
 
-@pytest.fixture
-def composed():
+def test_a_composed_method_takes_over_what_its_base_is_in_this_study_and_has_its_title():
     """A method of the user's over another of the study, and one over a named recipe."""
-    return {
+    composed = {
         "esp": {"iterations": 7, "objectives": {"projection": {"weight": 0.5}}},
         "esp_proj": {},
         "slow": {"base": "esp", "title": "Slow", "iterations": 99},
         "pixels": {"base": "slow", "parametrisation": {"kind": "pixels"}, "optimiser": {"kind": "sgd", "lr_pixels": 2.0}},
     }
-
-
-def test_a_composed_method_takes_over_what_its_base_is_in_this_study(composed):
     study = small(methods=composed)
     slow, proj = study.recipe("digits", 1, "slow"), study.recipe("digits", 1, "esp_proj")
     assert slow == {**study.recipe("digits", 1, "esp"), "iterations": 99}
     assert proj["iterations"] == 7 and proj["objectives"] == {"projection": {"weight": 0.5, "norm": "l1", "form": "residual"}}
     assert study.recipe("digits", 1, "pixels")["optimiser"] == {"kind": "sgd", "lr_pixels": 2.0, "momentum": 0.5, "decay": "constant"}
-
-
-def test_a_composed_method_stands_in_the_table_under_its_title(composed):
-    table = spec(small(methods=composed), "tables", "1")
-    assert table["methods"] == ["esp", "esp_proj", "slow", "pixels"]
-    assert table["titles"] == {"esp": "ESP (ours)", "esp_proj": "Proj", "slow": "Slow", "pixels": "pixels"}
+    assert spec(study, "tables", "1")["methods"] == [*composed]
+    assert spec(study, "tables", "1")["titles"] == {"esp": "ESP (ours)", "esp_proj": "Proj", "slow": "Slow", "pixels": "pixels"}
 
 
 def test_a_circle_of_bases_is_refused():
@@ -136,18 +128,15 @@ def test_a_circle_of_bases_is_refused():
         small(methods={"a": {"base": "b"}, "b": {"base": "a"}})
 
 
-@pytest.mark.parametrize(("dataset", "strategy"), [("digits", NO_FLIP), ("cifar10", DSA)])
-def test_digits_are_never_mirrored_and_the_spec_says_so(dataset, strategy):
-    study = small()
-    assert spec(study, "experts", dataset, "0")["training"]["augment"] == strategy
-    assert spec(study, "distill", dataset, "1", "esp")["recipe"]["augment"] == strategy
-    assert spec(study, "evaluate", dataset, "1", "esp", "convnet3")["protocol"]["augment"] == strategy
-
-
-def test_flip_and_a_strategy_written_out_are_taken_as_they_are():
-    study = small(datasets={"digits": {"ipc": [1], "flip": True}}, methods={"dm": {"augment": "flip"}})
+def test_digits_are_never_mirrored_unless_the_study_says_so():
+    study = small(methods={"esp": {}, "dm": {"augment": "flip"}})
+    for dataset, strategy in (("digits", NO_FLIP), ("cifar10", DSA)):
+        assert spec(study, "experts", dataset, "0")["training"]["augment"] == strategy
+        assert spec(study, "distill", dataset, "1", "esp")["recipe"]["augment"] == strategy
+        assert spec(study, "evaluate", dataset, "1", "esp", "convnet3")["protocol"]["augment"] == strategy
+    assert study.recipe("digits", 1, "dm")["augment"] == "flip"
+    study = small(datasets={"digits": {"ipc": [1], "flip": True}}, methods={"dm": {}})
     assert spec(study, "experts", "digits", "0")["training"]["augment"] == DSA
-    assert small(methods={"dm": {"augment": "flip"}}).recipe("digits", 1, "dm")["augment"] == "flip"
 
 
 def test_more_experts_are_new_shards_and_the_old_ones_stay():
@@ -155,11 +144,6 @@ def test_more_experts_are_new_shards_and_the_old_ones_stay():
     assert [spec(many, "experts", "digits", s) for s in "01"] == [spec(few, "experts", "digits", s) for s in "01"]
     assert [spec(many, "experts", "digits", s)["first"] for s in "0123"] == [0, 2, 4, 6]
     assert [spec(many, "experts", "digits", s)["count"] for s in "0123"] == [2, 2, 2, 1]
-
-
-def test_all_snapshots_are_kept_unless_the_study_says_how_many():
-    assert spec(small(methods={"dm": {}}, experts={"epochs": 7}), "manifest", "digits")["keep"] == 8
-    assert spec(small(methods={"dm": {}}, experts={"epochs": 7, "keep": 3}), "manifest", "digits")["keep"] == 3
 
 
 def test_only_methods_that_use_experts_depend_on_their_number():
@@ -170,12 +154,6 @@ def test_only_methods_that_use_experts_depend_on_their_number():
     differing = {m for m in ("herding", "dm", "esp") if spec(few, "distill", "digits", "1", m) != spec(many, "distill", "digits", "1", m)}
     assert differing == {"herding", "esp"}
     assert spec(few, "distill", "digits", "1", "dm")["experts"] is None
-
-
-def test_two_values_that_change_places_are_another_spec():
-    one = small(methods={"kfs": {"optimiser": {"lr_codes": 0.1, "lr_decoders": 0.01}}})
-    two = small(methods={"kfs": {"optimiser": {"lr_codes": 0.01, "lr_decoders": 0.1}}})
-    assert spec(one, "distill", "digits", "1", "kfs") != spec(two, "distill", "digits", "1", "kfs")
 
 
 def test_one_cells_setting_changes_that_cells_spec_only():
@@ -225,33 +203,42 @@ def test_code_digests_name_what_a_job_runs():
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
     assert named["evaluate", "digits", "0", "full", "convnet3"] == {"esp_core.stages.evaluate", "esp_core.networks.convnet3"}
     assert named["prepare", "digits"] == {"esp_core.stages.prepare", "esp_core.datasets.digits"}
+    assert named["manifest", "digits"] == {"esp_core.stages.experts", "esp_core.trajectories.manifest"}
+    assert named["network", "digits"] == {"esp_core.networks.convnet3"}
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "esp_core", "study", *arguments], cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """What the command prints about the demo."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["study", str(ROOT / "config" / "demo.yaml"), *arguments])
+        config.main()
+        return capsys.readouterr().out
+
+    return command
 
 
-def test_the_command_lists_jobs_and_prints_the_spec_of_one():
-    jobs = run("config/demo.yaml").stdout.splitlines()
+def test_the_command_lists_jobs_and_prints_the_spec_of_one(run):
+    jobs = run().splitlines()
     assert jobs[0] == "prepare digits" and "distill digits 1 esp" in jobs and "tables 1" in jobs
-    printed = json.loads(run("config/demo.yaml", *"distill digits 1 esp".split()).stdout)
+    printed = json.loads(run(*"distill digits 1 esp".split()))
     assert printed == spec(load(ROOT / "config" / "demo.yaml"), "distill", "digits", "1", "esp")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("arguments", "near"),
     [
-        ("distil digits 1 esp", "error: distil: unknown stage; did you mean distill?"),
-        ("distill digits 1", "error: distill: takes dataset ipc method, got digits 1"),
-        ("distill digit 1 esp", "error: distill: dataset digit is unknown; did you mean digits? allowed: digits"),
-        ("distill digits 7 esp", "error: distill: ipc 7 is unknown; allowed: 1, 10"),
-        ("distill digits 1 full", "error: distill: method full is unknown; allowed: random"),
-        ("experts digits 9", "error: experts: shard 9 is unknown; allowed: 0, 1"),
+        ("distil digits 1 esp", "did you mean distill digits 1 esp? "),
+        ("distill digits 1", "did you mean distill digits 1"),
+        ("experts digits 9", "did you mean experts digits 1? "),
+        ("nonsense", "python -m esp_core study "),
     ],
 )
-def test_a_job_that_the_study_does_not_have_is_one_line(arguments, line):
-    done = run("config/demo.yaml", *arguments.split())
-    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
+def test_a_job_that_the_study_does_not_have_is_one_line(run, arguments, near):
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments.split())
+    assert str(stopped.value.code).startswith(f"error: {arguments}: no job of study demo; {near}") and "\n" not in stopped.value.code
 
 
 @pytest.mark.parametrize(("text", "line"), [("[1", "no YAML"), ("- a", "a config is a mapping"), (None, "No such file or directory")])
@@ -287,3 +274,62 @@ def test_a_slow_network_may_have_fewer_epochs():
     }
     with pytest.raises(UserError, match=r"evaluation\.networks: densenet121 is not in the study"):
         small(networks=["convnet3"], evaluation={"networks": {"densenet121": {"epochs": 5}}})
+
+
+# How far a study trains its experts: as far as its condensed sets read them, unless it says so itself.
+
+
+def trained(dataset="cifar10", **changes):
+    """(epochs, snapshots kept) of the experts of `dataset`."""
+    job = spec(small(**changes), "experts", dataset, "0")
+    return job["training"]["epochs"], job["keep"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "experts", "expected"),
+    [
+        ({"esp": {}}, {}, (25, 26)),  # last start 20, length 5
+        ({"esp": {"teacher": {"start_max": 31}}}, {}, (36, 37)),
+        ({"esp": {"teacher": {"length": 9}}}, {}, (29, 30)),
+        ({"esp": {}, "mtt": {}}, {}, (25, 26)),  # the one that reads the most
+        ({"mtt": {}}, {}, (3, 4)),  # its settings of the cell, last start 1, length 2
+        ({"mtt": {}, "esp": {"cells": {"cifar10/1": {"teacher": {"start_max": 40}}}}}, {}, (45, 46)),
+        ({"herding": {}}, {}, (50, 51)),  # goes by a network that is trained to the end
+        ({"esp": {"iterations": 0}, "herding": {}}, {}, (50, 51)),  # no step, no segment
+        ({"esp": {}}, {"keep": 40}, (39, 40)),
+        ({"esp": {}}, {"keep": 26}, (25, 26)),
+        ({"esp": {}}, {"epochs": 70}, (70, 71)),
+        ({"esp": {}}, {"epochs": 70, "keep": 27}, (70, 27)),
+    ],
+)
+def test_experts_are_trained_as_far_as_they_are_read_unless_the_study_says_so(listed, experts, expected):
+    assert trained(methods=listed, experts={"count": 4, "shard": 2, **experts}) == expected
+
+
+def test_what_a_cell_or_a_dataset_of_its_own_says_holds_there_alone():
+    listed = {"esp": {"cells": {"digits/10": {"teacher": {"start_max": 30}}}}}
+    assert trained("digits", methods=listed) == (35, 36) and trained("cifar10", methods=listed) == (25, 26)
+    datasets = {"digits": {**SMALL["datasets"]["digits"], "experts": {"epochs": 60}}, "cifar10": {"ipc": [1]}}
+    assert trained("digits", datasets=datasets, methods={"esp": {}}) == (60, 61)
+    assert trained("cifar10", datasets=datasets, methods={"esp": {}}) == (25, 26)
+
+
+def test_a_method_that_is_quoted_reads_no_expert():
+    tables = {1: {"methods": ["mtt", "esp"], "quoted": ["esp"]}}
+    asked = {"methods": {"mtt": {}, "esp": {}}, "tables": tables}
+    assert trained(**asked, scope="paper") == (3, 4)
+    assert trained(**asked, scope="everything") == (25, 26)
+
+
+def test_a_method_that_is_pictured_alone_reads_its_experts():
+    figures = {"9": {"dataset": "cifar10", "ipc": [1], "methods": ["esp"]}}
+    assert trained(methods={"mtt": {}, "esp": {}}, tables={1: {"methods": ["mtt"]}}, figures=figures) == (25, 26)
+
+
+@pytest.mark.parametrize(("experts", "most"), [({"epochs": 24}, 19), ({"epochs": 50, "keep": 25}, 19), ({"epochs": 9}, 4)])
+def test_experts_that_end_before_they_are_read_are_refused(experts, most):
+    with pytest.raises(
+        UserError, match=rf"^methods\.esp\.teacher\.start_max: 20 \+ length 5 needs 26 snapshots.* at most {most},"
+    ) as refused:
+        small(methods={"esp": {}}, experts=experts)
+    assert "\n" not in str(refused.value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from esp_core.datasets import folders
 from esp_core.datasets.official import sha256
-from esp_core.datasets.source import Images, Part, Remarks, Request, Source, check_labels, numbered, refuse_fraction, split
+from esp_core.datasets.source import Images, Part, Remarks, Request, Source, assembled, numbered
 from esp_core.runtime.errors import UserError
 
 
@@ -25,7 +25,6 @@ def _usual(part: str) -> tuple[tuple[str, str], ...]:
 TRAIN = (*_usual("train"), ("images", "labels"))
 TEST = _usual("test")
 VALIDATION = _usual("val") + _usual("valid") + _usual("validation")
-BLOCK = 1_000  # images that become bytes at a time
 COLOURS = (1, 3)
 # What NumPy and h5py raise for files with injuries.
 DAMAGED = (
@@ -75,15 +74,11 @@ def source(
         test = _part(content, file, given, layout) if given else None
         used = [*found, *(given or ())]
         remarks: Remarks = Counter({f"array left out: {name}": 1 for name in sorted({*content} - {*used})})
+        if test and given in VALIDATION:
+            remarks[f"images of {given[0]} taken as test images, since there are no others"] = len(test.labels)
     names = tuple(str(name) for name in classes) if classes else numbered(whole.labels, whole.where)
-    check_labels(whole.labels, names, whole.where)
     origin = {"from": str(file), "sha256": sha256(file), "arrays": used}
-    if given and test:
-        refuse_fraction(test_fraction, request, str(file))
-        remarks[f"images of {given[0]} taken as test images, since there are no others"] = len(test.labels) * (given in VALIDATION)
-        return Source(names, whole, test, origin, remarks=remarks)
-    train, test, facts = split(whole, test_fraction, request, names)
-    return Source(names, train, test, {**origin, **facts}, remarks=remarks)
+    return assembled(request, names, whole, test, test_fraction, origin, remarks)
 
 
 @contextmanager
@@ -144,12 +139,8 @@ def _channels_first(images: NDArray[Any], where: str, layout: str | None) -> NDA
 def as_uint8(images: NDArray[Any], where: str) -> Images:
     if images.dtype == np.uint8:
         return images
-    made = np.empty(images.shape, np.uint8)
     highest = 1 if images.dtype.kind == "f" else 255
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        if block.dtype.kind not in "fiu" or not ((block >= 0) & (block <= highest)).all():
-            span = f"from {block.min()} to {block.max()}" if block.dtype.kind in "fiu" else "and no numbers"
-            raise UserError(f"{where}: values are {block.dtype} {span}; uint8, or floating-point numbers in [0, 1], are needed")
-        made[start : start + BLOCK] = np.rint(block * (255 // highest))
-    return made
+    if images.dtype.kind not in "fiu" or not ((images >= 0) & (images <= highest)).all():
+        span = f"from {images.min()} to {images.max()}" if images.dtype.kind in "fiu" else "and no numbers"
+        raise UserError(f"{where}: values are {images.dtype} {span}; uint8, or floating-point numbers in [0, 1], are needed")
+    return np.rint(images * (255 // highest)).astype(np.uint8)

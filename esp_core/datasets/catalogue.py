@@ -28,8 +28,6 @@ class Entry:
     images_per_class: int
     flip: bool
     homepage: str
-    licence: str
-    citation: str
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     url: str = ""
@@ -45,8 +43,6 @@ _cifar = partial(
     test=10_000,
     flip=True,
     homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-    licence="none stated; the authors ask to be cited",
-    citation="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, University of Toronto, 2009",
     url="https://www.cs.toronto.edu/~kriz",
 )
 
@@ -60,8 +56,6 @@ ENTRIES = {
         images_per_class=135,
         flip=False,
         homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        licence="CC BY 4.0",
-        citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
     ),
     "cifar10": _cifar(
         title="CIFAR-10",
@@ -102,8 +96,6 @@ ENTRIES = {
         images_per_class=4_659,
         flip=False,
         homepage="http://ufldl.stanford.edu/housenumbers/",
-        licence="non-commercial use only",
-        citation="Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011",
         mean=(0.4377, 0.4438, 0.4728),
         std=(0.1980, 0.2010, 0.1970),
         url="http://ufldl.stanford.edu/housenumbers",
@@ -121,8 +113,6 @@ ENTRIES = {
         images_per_class=500,
         flip=True,
         homepage="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-        licence="ImageNet's terms: non-commercial research and education",
-        citation="Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         folder="tiny-imagenet-200",

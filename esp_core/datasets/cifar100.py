@@ -1,9 +1,8 @@
-"""CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 in 100 fine classes, five to each of 20 coarse ones."""
+"""CIFAR-100: 50,000 and 10,000 colour images of 32 x 32; a class is one of 100 fine ones, five of which lie in each of 20 coarse ones."""
 
-from typing import Literal
+from functools import partial
 
 from esp_core.datasets import cifar_binary
-from esp_core.datasets.source import Request, Source
 
 # fmt: off
 CLASSES = (
@@ -24,10 +23,4 @@ COARSE_CLASSES = (
 )
 # fmt: on
 
-
-def read(request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
-    """The two files of the binary distribution; the fine label is the class, the coarse one is kept beside it.
-
-    size: pixels along a side, to which the images are averaged, for small studies
-    """
-    return cifar_binary.source(request, ["train.bin"], ["test.bin"], CLASSES, COARSE_CLASSES, size=size)
+read = partial(cifar_binary.source, ("train.bin",), ("test.bin",), CLASSES, COARSE_CLASSES)

@@ -1,10 +1,11 @@
 """The binary distribution of CIFAR: records of one or two label bytes and 3,072 pixels, the planes R, G, B of 32 x 32.
 
-Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own page.
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009, and the data's own
+page, which states no licence.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,21 +15,22 @@ from esp_core.runtime.errors import UserError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
+Names = tuple[str, ...]
 
 
-def source(
-    request: Request, train: Sequence[str], test: Sequence[str], classes: tuple[str, ...], coarse: tuple[str, ...] = (), *, size: int
-) -> Source:
-    """The records of the files `train` and `test`, each image averaged to `size` pixels.
+def source(train: Names, test: Names, classes: Names, coarse: Names, request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
+    """The records of the files `train` and `test`.
 
     The last label byte is the class; the one before it, where there are `coarse` classes, the coarse class.
+
+    size: pixels along a side, to which the images are averaged, for small studies
     """
     folder, origin = official.opened(request)
     first, last = (_part(folder, names, 2 if coarse else 1, size) for names in (train, test))
     return Source(classes, first, last, origin, coarse)
 
 
-def _part(folder: Path, names: Sequence[str], labels: int, size: int) -> Part:
+def _part(folder: Path, names: Names, labels: int, size: int) -> Part:
     records = np.concatenate([_records(folder / name, labels + PIXELS) for name in names])
     # Each pixel is the rounded mean of a square.
     squares = records[:, labels:].reshape(-1, 3, size, SIDE // size, size, SIDE // size)

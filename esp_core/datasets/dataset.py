@@ -16,11 +16,10 @@ from esp_core.study.provenance import digest
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) uint8 with labels (N,) int64; `coarse` labels (N,) where the dataset has two levels."""
+    """Images (N, C, H, W) uint8 with labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
-    coarse: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -28,7 +27,7 @@ class Split:
     def __getitem__(self, indices: Tensor) -> "Split":
         """The images at `indices` (n,), as a Split."""
         indices = indices.to(self.labels.device)
-        return Split(self.images[indices], self.labels[indices], None if self.coarse is None else self.coarse[indices])
+        return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class Dataset:
     classes: tuple[str, ...]
     normalisation: Normalisation
     digest: str
-    coarse_classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -96,19 +94,12 @@ def _read(file: h5py.File, device: torch.device) -> Dataset:
         name=file.attrs["name"],
         train=_split(file["train"], device),
         test=_split(file["test"], device),
-        classes=_names(file, "classes"),
+        classes=tuple(file["classes"].asstr()[:]),
         normalisation=Normalisation.read(file.attrs["mean"], file.attrs["std"], file).to(device),
         digest=file.attrs["digest"],
-        coarse_classes=_names(file, "coarse_classes"),
     )
 
 
 def _split(group: h5py.Group, device: torch.device) -> Split:
-    def tensor(key: str) -> Tensor:
-        return torch.from_numpy(group[key][:]).to(device)
-
-    return Split(tensor("images"), tensor("labels"), tensor("coarse_labels") if "coarse_labels" in group else None)
-
-
-def _names(file: h5py.File, key: str) -> tuple[str, ...]:
-    return tuple(file[key].asstr()[:]) if key in file else ()
+    images, labels = (torch.from_numpy(group[key][:]).to(device) for key in ("images", "labels"))
+    return Split(images, labels)

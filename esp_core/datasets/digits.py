@@ -1,6 +1,7 @@
 """The embedded dataset: the 1,797 handwritten digits of scikit-learn, 8 x 8 with values 0 to 16, in 1,400 and 397 images.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part).
+CC BY 4.0.
 """
 
 from typing import Annotated

@@ -1,23 +1,34 @@
 """Get a dataset's official files from its server, another one or a folder, verify them, and list them in files.json."""
 
+import json
 import os
+import shutil
 import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from esp_core.datasets import official
 from esp_core.datasets.catalogue import ENTRIES, Entry, is_official
 from esp_core.datasets.fetching import NotServedError, fetch
 from esp_core.datasets.official import sha256, verify
-from esp_core.datasets.unpacking import unpack
+from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, naming
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
 
 
 def download(spec: dict[str, Any], out: Path) -> None:
-    """Get, verify and list in `out` the files of the kind that `spec` names. Raises UserError; then `out` is not written."""
+    """Get, verify and list in `out` the files of the kind that `spec` names. Raises UserError; then `out` is not written.
+
+    The list holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
+    """
     kind = spec["kind"]
     if not is_official(kind):
         kinds = ", ".join(kind for kind in ENTRIES if is_official(kind))
@@ -28,9 +39,16 @@ def download(spec: dict[str, Any], out: Path) -> None:
     folder, verified = _from_folder(local, kind, entry, out.parent) if local else _from_server(source, entry, out.parent)
     if verified == "nothing":
         print(f"{spec['dataset']}: {folder} is used as it is, no checksums of its files are on record", file=sys.stderr)
-    files = [asdict(member) for member in entry.members]
-    with naming(out):
-        official.write(out, {"dataset": spec["dataset"], "kind": kind, "from": source, "verified": verified, "files": files}, folder)
+    here, folder = out.parent.resolve(), folder.resolve()
+    facts = {
+        "dataset": spec["dataset"],
+        "kind": kind,
+        "from": source,
+        "verified": verified,
+        "files": [asdict(member) for member in entry.members],
+        "folder": str(folder.relative_to(here) if folder.is_relative_to(here) else folder),  # so that both can be moved together
+    }
+    files.write(out, json.dumps(facts, indent=2) + "\n")
 
 
 def _local(source: str) -> Path | None:
@@ -48,7 +66,6 @@ def _from_folder(mirror: Path, kind: str, entry: Entry, out: Path) -> tuple[Path
         if (place / first).is_file():
             _verify_members(place / entry.folder, entry)
             return place / entry.folder, "members" if entry.members else "nothing"
-    for place in (mirror, mirror / kind):
         if entry.archive and (place / entry.archive.name).is_file():
             return _unpacked(place / entry.archive.name, entry, out, repacked=True)
     wanted = f"{entry.archive.name} nor {first}" if entry.archive else first
@@ -91,16 +108,49 @@ def _fetch_members(source: str, entry: Entry, out: Path) -> tuple[Path, str]:
 
 
 def _unpacked(path: Path, entry: Entry, out: Path, repacked: bool) -> tuple[Path, str]:
-    """Unpack beneath `out`. A `repacked` archive may differ from the official one where its members can be verified."""
+    """Unpack beneath `out`, all or nothing, where an older folder is replaced.
+
+    A `repacked` archive may differ from the official one where its members can be verified. Then only these are unpacked; else all but
+    the unlabelled test images of TinyImageNet.
+    """
+    remedy, folder = _remedy(entry), out / entry.folder
     if entry.archive and not (repacked and entry.members):
-        verify(path, entry.archive, _remedy(entry))
+        verify(path, entry.archive, remedy)
     names = {f"{entry.folder}/{member.name}" for member in entry.members}
 
     def wanted(name: str) -> bool:
         return name in names if names else name.startswith(f"{entry.folder}/") and not name.startswith(f"{entry.folder}/test/")
 
-    unpack(path, out / entry.folder, wanted, lambda folder: _verify_members(folder, entry, f"{path}: "), _remedy(entry))
-    return out / entry.folder, "members" if entry.members else "archive"
+    with naming(folder):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=out) as temporary:
+            new = Path(temporary) / folder.name
+            unpack(path, Path(temporary), wanted, remedy)
+            if not new.is_dir():
+                raise UserError(f"{path}: not the expected archive, it holds no {folder.name}/ with the official files; {remedy}")
+            _verify_members(new, entry, f"{path}: ")
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+    return folder, "members" if entry.members else "archive"
+
+
+def unpack(archive: Path, place: Path, wanted: Callable[[str], bool], remedy: str) -> None:
+    """Write the files of a zip or tar, however it is compressed, whose names `wanted` accepts to `place`; never outside it, no links.
+
+    Raises UserError, ending in `remedy`, for a damaged archive.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(place, [name for name in content.namelist() if wanted(name) and not name.endswith("/")])
+        else:
+            with tarfile.open(archive) as content:
+                chosen = [member for member in content if member.isfile() and wanted(str(PurePosixPath(member.name)))]
+                content.extractall(place, chosen, filter="data")
+    except DAMAGED as error:
+        if getattr(error, "errno", None):  # the system's, such as a full disk
+            raise
+        raise UserError(f"{archive}: damaged or cut short ({type(error).__name__}); {remedy}") from error
 
 
 def _verify_members(folder: Path, entry: Entry, archive: str = "") -> None:

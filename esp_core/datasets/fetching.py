@@ -2,7 +2,7 @@
 
 import sys
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from ssl import SSLError
 from urllib.error import HTTPError, URLError
@@ -15,7 +15,7 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second, third â€
 TIMEOUT = 30.0
 BLOCK = 1_000_000
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
-TRANSIENT = frozenset({408, 416, 425, 429, 500, 502, 503, 504})  # answers of a server that may change
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers of a server that may change
 BROKEN = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)  # HTTPError is an URLError
 
 
@@ -40,7 +40,9 @@ def fetch(url: str, path: Path) -> None:
                 part.replace(path)
                 return
             except BROKEN as error:
-                if isinstance(error, HTTPError) and error.code not in TRANSIENT:
+                if isinstance(error, HTTPError) and error.code == 416:  # nothing follows what is there: it is of another file
+                    part.unlink(missing_ok=True)
+                elif isinstance(error, HTTPError) and error.code not in TRANSIENT:
                     raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; {MIRROR}") from error
                 problem = error
     attempts = f"{len(PAUSES) + 1} attempts; run the same command again to go on where it stopped"
@@ -48,30 +50,16 @@ def fetch(url: str, path: Path) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
+    """Add to `part` what it lacks; a server that knows no ranges sends all of it again."""
     start = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "esp-core", **({"Range": f"bytes={start}-"} if start else {})}
-    try:
-        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
-            asked_for = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-            _receive(response, part, start if response.status == 206 and asked_for else 0)
-    except HTTPError as error:
-        # 416: nothing follows what is there, either because it is whole or because it belongs to another file.
-        if error.code != 416:
-            raise
-        if error.headers.get("Content-Range") != f"bytes */{start}":
-            part.unlink()
-            raise
-
-
-def _receive(response: HTTPResponse, part: Path, start: int) -> None:
-    length = response.headers.get("Content-Length")
-    blocks = -(-int(length or 0) // BLOCK)
-    progress = Progress(part.stem, start // BLOCK + blocks, done=start // BLOCK, unit="MB")
-    received = 0
-    with part.open("ab" if start else "wb") as file:
-        while block := response.read(BLOCK):
-            file.write(block)
-            received += len(block)
-            progress.step()
-    if length is not None and received < int(length):
-        raise ConnectionError(f"the connection broke off after {received:,} of {int(length):,} bytes")
+    with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
+        start = start if response.status == 206 else 0
+        length, received = int(response.headers.get("Content-Length") or 0), 0
+        progress = Progress(part.stem, start // BLOCK - (-length // BLOCK), done=start // BLOCK, unit="MB")
+        with part.open("ab" if start else "wb") as file:
+            while block := response.read(BLOCK):
+                received += file.write(block)
+                progress.step()
+    if received < length:
+        raise ConnectionError(f"the connection broke off after {received:,} of {length:,} bytes")

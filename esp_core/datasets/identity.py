@@ -9,8 +9,6 @@ from typing import Any
 from esp_core.datasets import folders
 from esp_core.runtime.errors import UserError
 
-READS_A_FOLDER = ("ImageFolder", "DatasetFolder")  # classes of torchvision whose images are the user's own
-
 
 def identity(kind: str, options: Mapping[str, Any]) -> str | None:
     """A digest of the names, sizes and times of the files that the `options` of a dataset lead to; None where there are none."""
@@ -23,7 +21,7 @@ def identity(kind: str, options: Mapping[str, Any]) -> str | None:
 
 def _facts(kind: str, options: Mapping[str, Any]) -> Iterator[str]:
     path = folders.located(options["path"]) if isinstance(options.get("path"), str) else None
-    if kind == "torchvision_class" and options.get("name") in READS_A_FOLDER:
+    if kind == "torchvision_class" and options.get("name") == "ImageFolder":
         for arguments in (options.get("arguments"), options.get("train"), options.get("test")):
             if isinstance(arguments, Mapping) and isinstance(root := arguments.get("root"), str):
                 yield from (_stated(str(file.relative_to(root)), file.stat()) for file in sorted(Path(root).rglob("*")) if file.is_file())

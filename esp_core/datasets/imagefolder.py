@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from esp_core.datasets import folders, pictures
-from esp_core.datasets.source import Part, Remarks, Request, Source, refuse_fraction, split
+from esp_core.datasets.source import Part, Remarks, Request, Source, assembled
 from esp_core.runtime.errors import UserError
 
 
@@ -30,14 +30,9 @@ def read(
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; correct options.path of dataset {request.dataset}")
     found = folders.find(root)
-    if found.test:
-        refuse_fraction(test_fraction, request, str(found.test.root))
     train, form = training(found, size, mode)
-    origin = {"from": str(root), "images": len(train.labels)}
-    if found.test:
-        return Source(found.classes, train, _part(found.test, form, found.remarks), origin, remarks=found.remarks)
-    train, test, facts = split(train, test_fraction, request, found.classes)
-    return Source(found.classes, train, test, {**origin, **facts}, remarks=found.remarks)
+    test = _part(found.test, form, found.remarks) if found.test else None
+    return assembled(request, found.classes, train, test, test_fraction, {"from": str(root), "images": len(train.labels)}, found.remarks)
 
 
 def training(found: folders.Found, size: int | None = None, mode: str | None = None) -> tuple[Part, pictures.Form]:

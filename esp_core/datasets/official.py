@@ -1,7 +1,4 @@
-"""Official files: how one is told from another, and their list, files.json, as `python -m esp_core download` leaves it.
-
-The list holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
-"""
+"""Official files: how one is told from another, and their list, files.json, as `python -m esp_core download` leaves it."""
 
 import hashlib
 import json
@@ -9,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,10 +59,3 @@ def opened(request: "Request") -> tuple[Path, dict[str, Any]]:
     for member in members:
         verify(folder / member.name, member, remedy)
     return folder, origin
-
-
-def write(path: Path, facts: dict[str, Any], folder: Path) -> None:
-    """Write files.json. A folder beneath the one of `path` is recorded relative to it, so that both can be moved together."""
-    parent, folder = path.parent.resolve(), folder.resolve()
-    place = folder.relative_to(parent) if folder.is_relative_to(parent) else folder
-    files.write(path, json.dumps({**facts, "folder": str(place)}, indent=2) + "\n")

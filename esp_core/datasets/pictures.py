@@ -2,10 +2,10 @@
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from esp_core.runtime.errors import UserError
 from esp_core.runtime.progress import Progress
 
 CHANNELS = {"L": 1, "RGB": 3}
-BLOCK = 512  # images that are decoded before they are put together
 # 8-bit modes that Pillow turns into grey or colour without losing more than transparency.
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
@@ -73,20 +72,21 @@ def opened(path: Path, notes: list[str]) -> Image.Image:
 def images(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> Images:
     """Image files as (n, C, H, W), decoded by a few threads; `remarks` counts those that are not taken as they stand."""
     notes: list[str] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        blocks = (paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK))
-        images = (image for block in blocks for image in pool.map(lambda path: form.array(opened(path, notes), str(path), notes), block))
-        made = stacked(images, len(paths), form, where)
+    made = stacked(lambda i: form.array(opened(paths[i], notes), str(paths[i]), notes), len(paths), form, where, os.cpu_count() or 1)
     remarks.update(sorted(notes))
     return made
 
 
-def stacked(images: Iterable[Images], count: int, form: Form, where: str) -> Images:
-    """`count` images (C, H, W) as one array, with a line of progress."""
+def stacked(decode: Callable[[int], Images], count: int, form: Form, where: str, threads: int = 1) -> Images:
+    """The images (C, H, W) that `decode` gives for 0 to `count` - 1 as one array, with a line of progress."""
     made, progress = np.empty((count, *form.shape), np.uint8), Progress(where, count, unit="images")
-    for index, image in enumerate(images):
-        made[index] = image
-        progress.step()
+
+    def put(index: int) -> None:
+        made[index] = decode(index)
+
+    with ThreadPool(min(8, threads)) as pool:
+        for _ in pool.imap(put, range(count), chunksize=64):
+            progress.step()
     return made
 
 

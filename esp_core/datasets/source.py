@@ -70,19 +70,29 @@ def numbered(labels: Labels, where: str) -> tuple[str, ...]:
     return tuple(str(label) for label in present)
 
 
-def split(whole: Part, fraction: float | None, request: Request, classes: Sequence[str]) -> tuple[Part, Part, dict[str, Any]]:
-    """Training and test images of data that come in one piece, and the facts about the split that the prepared file keeps."""
-    import torch  # which the official datasets do without
+def assembled(
+    request: Request,
+    classes: Sequence[str],
+    train: Part,
+    test: Part | None,
+    fraction: float | None,
+    origin: Mapping[str, Any],
+    remarks: Remarks,
+) -> Source:
+    """A Source; without a `test` part that `fraction` of each class of `train` becomes it, with the study's seed.
 
-    from esp_core.datasets.splitting import stratified
+    Raises UserError for a label that is no class, a class of one image, and a fraction beside test images.
+    """
+    check_labels(train.labels, classes, train.where)
+    if test and fraction is not None:
+        raise UserError(f"dataset {request.dataset}: options.test_fraction has no meaning, since {test.where} holds test images; remove it")
+    if test is None:
+        import torch  # which the official datasets do without
 
-    share = TEST_FRACTION if fraction is None else fraction
-    halves = stratified(torch.from_numpy(whole.labels), share, request.seed, "split", request.dataset, classes=classes)
-    train, test = (Part(whole.where, whole.images[some], whole.labels[some]) for some in (half.numpy() for half in halves))
-    return train, test, {"test_fraction": share, "seed": request.seed}
+        from esp_core.datasets.splitting import stratified
 
-
-def refuse_fraction(fraction: float | None, request: Request, given: str) -> None:
-    """Raise UserError where options.test_fraction stands beside the test images `given`."""
-    if fraction is not None:
-        raise UserError(f"dataset {request.dataset}: options.test_fraction has no meaning, since {given} holds test images; remove it")
+        share = TEST_FRACTION if fraction is None else fraction
+        halves = stratified(torch.from_numpy(train.labels), share, request.seed, "split", request.dataset, classes=classes)
+        train, test = (Part(train.where, train.images[some], train.labels[some]) for some in (half.numpy() for half in halves))
+        origin = {**origin, "test_fraction": share, "seed": request.seed}
+    return Source(tuple(classes), train, test, origin, remarks=remarks)

@@ -1,6 +1,6 @@
 """SVHN, the cropped digits: 73,257 and 26,032 colour images of 32 x 32, without the `extra` ones.
 
-Source: Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011.
+Source: Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011; non-commercial use only.
 """
 
 from pathlib import Path

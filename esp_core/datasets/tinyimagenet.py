@@ -1,6 +1,7 @@
 """TinyImageNet-200: 100,000 and 10,000 JPEGs of 64 x 64 in 200 classes; the labelled validation images are the test images.
 
-Source: Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
+Source: Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015. ImageNet's terms:
+non-commercial research and education.
 """
 
 from collections import Counter

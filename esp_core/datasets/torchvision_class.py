@@ -5,14 +5,13 @@ What torchvision reads may be pickled (its own CIFAR is); this project's other k
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from esp_core.datasets import pictures
-from esp_core.datasets.source import Images, Labels, Part, Request, Source, check_labels, numbered, refuse_fraction, split
+from esp_core.datasets.source import Images, Part, Request, Source, assembled, numbered
 from esp_core.networks import torchvision_import
 from esp_core.runtime.errors import UserError
 
@@ -41,19 +40,15 @@ def read(
     """
     factory = _class(name)
     splits = _splits(factory, train, test)
-    if splits:
-        refuse_fraction(test_fraction, request, f"torchvision's {name}")
     datasets = [_built(factory, name, {**(arguments or {}), **extra}) for extra in splits or [{}]]
     form = pictures.form_like(_item(datasets[0], 0, name)[0], f"{name}[0]", mode, size)
     notes: list[str] = []
-    parts = [_part(dataset, name, form, notes) for dataset in datasets]
-    classes = _classes(datasets[0], parts[0].labels)
-    check_labels(parts[0].labels, classes, name)
-    origin = {"from": f"torchvision.datasets.{name}", "arguments": arguments or {}}
-    if splits:
-        return Source(classes, parts[0], parts[1], {**origin, "train": splits[0], "test": splits[1]}, remarks=Counter(notes))
-    kept, held, facts = split(parts[0], test_fraction, request, classes)
-    return Source(classes, kept, held, {**origin, **facts}, remarks=Counter(notes))
+    first, *second = (_part(dataset, name, form, notes) for dataset in datasets)
+    named = getattr(datasets[0], "classes", ())
+    is_named = named and isinstance(named, list | tuple) and all(isinstance(one, str) for one in named)
+    classes = tuple(named) if is_named else numbered(first.labels, name)
+    origin = {"from": f"torchvision.datasets.{name}", "arguments": arguments or {}, **dict(zip(("train", "test"), splits, strict=False))}
+    return assembled(request, classes, first, second[0] if second else None, test_fraction, origin, Counter(notes))
 
 
 def _class(name: str) -> Any:
@@ -91,20 +86,12 @@ def _built(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
 def _part(dataset: Any, name: str, form: pictures.Form, notes: list[str]) -> Part:
     labels = np.empty(len(dataset), np.int64)
 
-    def images() -> Iterator[Images]:
-        for index in range(len(dataset)):
-            image, labels[index] = _item(dataset, index, name)
-            yield form.array(image, f"{name}[{index}]", notes)
+    def decode(index: int) -> Images:
+        image, labels[index] = _item(dataset, index, name)
+        return form.array(image, f"{name}[{index}]", notes)
 
     where = f"torchvision's {name}"
-    return Part(where, pictures.stacked(images(), len(dataset), form, where), labels)
-
-
-def _classes(dataset: Any, labels: Labels) -> tuple[str, ...]:
-    names = getattr(dataset, "classes", None)
-    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return numbered(labels, type(dataset).__name__)
+    return Part(where, pictures.stacked(decode, len(dataset), form, where), labels)
 
 
 def _item(dataset: Any, index: int, name: str) -> tuple[Image.Image, int]:

@@ -27,8 +27,14 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def run() -> None:
         try:
-            with _readers_leave():
+            try:
                 main()
+            finally:
+                if sys.stdout:
+                    sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads what is printed, as in `… | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed once more at exit
+            sys.exit(141)  # as a program ends that SIGPIPE kills
         except UserError as error:
             sys.exit(f"error: {error}")
         except RuntimeError as error:
@@ -43,20 +49,6 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
-
-
-@contextmanager
-def _readers_leave() -> Iterator[None]:
-    """End quietly once nobody reads what is printed, as in `… | head -1`."""
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed once more at exit
-        sys.exit(141)  # as a program ends that SIGPIPE kills
 
 
 @contextmanager

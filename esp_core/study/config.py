@@ -8,6 +8,7 @@ Light, since the Snakefile loads it.
 """
 
 import argparse
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from esp_core.datasets import catalogue, folders
-from esp_core.runtime.errors import command
+from esp_core.runtime.errors import UserError, command
 from esp_core.study import checks, configfile, methods, schema, shown
 from esp_core.study.methods import FULL
 
@@ -193,7 +194,12 @@ def main() -> None:
     if arguments.config is None:
         parser.error("give a study, such as config/demo.yaml")
     study = load(arguments.config)
-    if arguments.job:
-        print(canonical(specs.spec(study, *arguments.job)))
+    jobs = {" ".join(job): job for job in study.jobs()}
+    asked = " ".join(arguments.job)
+    if not asked:
+        print("\n".join(jobs))
+    elif asked in jobs:
+        print(canonical(specs.spec(study, *jobs[asked])))
     else:
-        print("\n".join(" ".join(job) for job in study.jobs()))
+        near = "".join(f"did you mean {job}? " for job in difflib.get_close_matches(asked, jobs, 1))
+        raise UserError(f"{asked}: no job of study {study.name}; {near}python -m esp_core study {arguments.config} prints its jobs")

@@ -12,7 +12,6 @@ import yaml
 from esp_core.runtime.errors import UserError
 from esp_core.study import schema
 
-DEEPEST = 32
 # The keys that hold a path of the user's; * stands for any name.
 PATHS = (
     "datasets.*.mirror",
@@ -21,7 +20,7 @@ PATHS = (
     "methods.*.import",
 )
 _INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
-# Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, nesting without end.
+# Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, a node that holds itself.
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
 
 
@@ -30,7 +29,7 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        mistakes = list(_mistakes(node, "", ())) if node else []
+        mistakes = list(_mistakes(node, "")) if node else []
         config = None if mistakes else loader.construct_document(node) if node else None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
@@ -85,30 +84,24 @@ def refuse_nested(overrides: Mapping[str, Any]) -> None:
             raise UserError(f"--config {key}: only plain values, such as seed=1, can be given here; write {key} into the config file")
 
 
-def _mistakes(node: yaml.Node, at: str, above: tuple[yaml.Node, ...]) -> Iterator[str]:
-    """What `node`, whose key is `at` and which lies in the nodes `above`, would not be read as."""
-    if node in above or len(above) > DEEPEST:
-        yield f"{at}: holds itself or is nested too deeply, line {_line(node)}"
-    elif isinstance(node, yaml.MappingNode):
+def _mistakes(node: yaml.Node, at: str) -> Iterator[str]:
+    """What `node`, whose key is `at`, would not be read as."""
+    if isinstance(node, yaml.MappingNode):
         lines: dict[str, list[str]] = {}
         for key, _ in node.value:
-            yield from _of_key(key, at)
             lines.setdefault(_name(key), []).append(_line(key))
+            if key.tag not in (_TEXT, _INTEGER, _MERGE) or _is_misread(key):
+                yield f"{at or 'config'}: the key {_name(key)} on line {_line(key)} is not text for YAML; put it in quotes"
         for name, some in sorted(lines.items(), key=lambda given: int(given[1][-1])):
             if len(some) > 1:
                 yield f"{schema.path(at, name)}: given {'twice' if len(some) == 2 else f'{len(some)} times'}, lines {' and '.join(some)}"
         for key, value in node.value:
-            yield from _mistakes(value, schema.path(at, _name(key)), (*above, node))
+            yield from _mistakes(value, schema.path(at, _name(key)))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _mistakes(value, schema.path(at, index), (*above, node))
+            yield from _mistakes(value, schema.path(at, index))
     elif _is_misread(node):
         yield f"{at}: {node.value} on line {_line(node)} is no decimal number for YAML; write it as one, or in quotes"
-
-
-def _of_key(key: yaml.Node, at: str) -> Iterator[str]:
-    if key.tag not in (_TEXT, _INTEGER, _MERGE) or _is_misread(key):
-        yield f"{at or 'config'}: the key {_name(key)} on line {_line(key)} is not text for YAML; put it in quotes"
 
 
 def _is_misread(node: yaml.Node) -> bool:

@@ -2,8 +2,8 @@
 
 import ast
 import re
+import symtable
 import sys
-from collections.abc import Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -98,13 +98,16 @@ def unimportable(module: str, attribute: str) -> str:
     if loaded := sys.modules.get(module):
         return "" if hasattr(loaded, attribute) else f"{module} has no {attribute}; name a function of it"
     try:
-        path = _source(module)
-        body = ast.parse(path.read_text(encoding="utf-8")).body if path else None
+        if (path := _source(module)) is None:
+            return ""
+        text = path.read_text(encoding="utf-8")
+        symbols = symtable.symtable(text, str(path), "exec").get_symbols()
     except ModuleNotFoundError as error:
         return f"no module {error.name} in {Path.cwd()} or on PYTHONPATH; correct the name, or put the module there"
     except (SyntaxError, ValueError) as error:
         return f"{path} is not Python that can be read ({error}); correct it"
-    if body is None or attribute in (known := set(_defined(body))) or {"*", "__getattr__"} & known:
+    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    if {attribute, "__getattr__"} & bound or "import *" in text:
         return ""
     return f"{path} defines no {attribute}; name a function of it"
 
@@ -112,28 +115,14 @@ def unimportable(module: str, attribute: str) -> str:
 def _source(module: str) -> Path | None:
     """The source of a module that a job could import, None where it has none. Raises ModuleNotFoundError."""
     top, *inner = module.split(".")
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    found = PathFinder.find_spec(top, places) or find_spec(top)
+    found = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or find_spec(top)
     for part in inner:
-        if found is None:
-            break
-        top, places = f"{top}.{part}", list(found.submodule_search_locations or [])
-        found = PathFinder.find_spec(top, places)
+        if found:
+            top = f"{top}.{part}"
+            found = PathFinder.find_spec(top, list(found.submodule_search_locations or []))
     if found is None:
         raise ModuleNotFoundError(name=top)
     return Path(found.origin) if found.origin and found.origin.endswith(".py") else None
-
-
-def _defined(body: list[ast.stmt]) -> Iterator[str]:
-    """The names that statements bind, at any depth; * where that cannot be told."""
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield node.name
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
 
 
 @cache

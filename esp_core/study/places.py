@@ -1,5 +1,6 @@
 """Where the first output of each job lies below the results folder. Rules spell the same paths, and a test compares the two."""
 
+import re
 from pathlib import PurePosixPath
 
 from esp_core.study.methods import FULL
@@ -23,23 +24,12 @@ PATTERNS = {
     "plots": "{study}/figures/{figure}.png",
 }
 # What tells the jobs of a stage apart, in the order in which `Study.jobs` gives it.
-ARGUMENTS = {
-    "experts": ("dataset", "shard"),
-    "distill": ("dataset", "ipc", "method"),
-    "import_set": ("dataset", "ipc", "method"),
-    "evaluate": ("dataset", "ipc", "method", "network"),
-    "tables": ("table",),
-    "claims": (),
-    "settings": (),
-    "footprint": ("figure",),
-    "figures": ("figure",),
-    "plots": ("figure",),
-}
+ARGUMENTS = {stage: tuple(re.findall(r"{(\w+)}", pattern.removeprefix("{study}"))) for stage, pattern in PATTERNS.items()}
 
 
 def output(study: str, stage: str, *job: str) -> PurePosixPath:
     """The first output of a job of the study called `study`, relative to the folder of results."""
-    given = dict(zip(ARGUMENTS.get(stage, ("dataset",)), map(str, job), strict=True))
+    given = dict(zip(ARGUMENTS[stage], job, strict=True))
     if "shard" in given:
         given["shard"] = given["shard"].zfill(3)
     pattern = PATTERNS["evaluate_full" if given.get("method") == FULL else stage]

@@ -3,13 +3,12 @@
 By it, and by the code digest of `jobcode`, Snakemake knows whether to run a job again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from esp_core.datasets import catalogue
 from esp_core.datasets.identity import identity
-from esp_core.runtime.errors import UserError
-from esp_core.study import kinds, methods, places, schema
+from esp_core.study import kinds, methods
 from esp_core.study.config import Study
 from esp_core.study.layouts import METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.methods import FULL
@@ -212,33 +211,8 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "figures": _figures,
     "plots": _plots,
 }
-ARGUMENTS = {stage: places.ARGUMENTS.get(stage, ("dataset",)) for stage in _MAKERS}  # what tells the jobs of a stage apart
 
 
 def spec(study: Study, stage: str, *arguments: str) -> Spec:
-    """The spec of the job that `stage` and `arguments` name, as in a line of `study.jobs()`. Raises UserError where they name none."""
-    if stage not in _MAKERS:
-        raise UserError(f"{stage}: unknown stage{schema.allowed(stage, _MAKERS)}")
-    if len(arguments) != len(ARGUMENTS[stage]):
-        raise UserError(f"{stage}: takes {' '.join(ARGUMENTS[stage])}, got {' '.join(arguments) or 'nothing'}")
-    given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
-    for name, value in given.items():
-        if value not in (known := _known(study, stage, name, given)):
-            raise UserError(f"{stage}: {name} {value} is unknown{schema.allowed(value, known)}")
-    return _MAKERS[stage](study, **given)
-
-
-def _known(study: Study, stage: str, name: str, given: Mapping[str, str]) -> list[str]:
-    if name == "ipc":
-        whole = given["method"] == FULL and "network" in given
-        return ["0"] if whole else [str(ipc) for dataset, ipc in study.cells if dataset == given["dataset"]]
-    if name == "shard":
-        return [str(shard) for shard in study.shards(given["dataset"])]
-    if name == "figure":
-        return [key for key, figure in study.figures.items() if figure.is_grid == (stage == "figures")]
-    if name == "method":
-        if "network" in given:
-            return list(study.methods)
-        return [method for method in study.methods if method != FULL and study.is_imported(method) == (stage == "import_set")]
-    known = {"dataset": study.datasets, "network": study.networks, "table": study.tables}
-    return [str(value) for value in known[name]]
+    """The spec of the job that `stage` and `arguments` name, as in a line of `study.jobs()`."""
+    return _MAKERS[stage](study, *arguments)

@@ -63,3 +63,13 @@ def listed(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def said(capsys):
+    """The lines of the log but those of progress: classes, training images, test images, and the remarks."""
+
+    def lines():
+        return [line.removeprefix("mine: ") for line in capsys.readouterr().err.splitlines() if "images/s" not in line]
+
+    return lines

@@ -1,4 +1,4 @@
-"""Which folders are parts and which are classes, what is left out of them, and what the log says about it."""
+"""The user's own folders of images: which are parts and which are classes, what is left out or refused, and what the log says about it."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from dataset_files import left_in, save
+from dataset_files import left_in
 from PIL import Image
 
 from esp_core import datasets
@@ -21,16 +21,6 @@ def root(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def said(capsys):
-    """The lines of the log but those of progress."""
-
-    def lines():
-        return [line.removeprefix("mine: ") for line in capsys.readouterr().err.splitlines() if "images/s" not in line]
-
-    return lines
-
-
 def put(*files):
     """Grey images of 4 x 4 whose upper left pixel tells them apart."""
     for value, file in enumerate(files):
@@ -40,114 +30,118 @@ def put(*files):
         Image.fromarray(pixels).save(file, "PNG")
 
 
-def fill(root, part, classes="ab", count=3):
-    put(*(root / part / name / f"{i}.png" for name in classes for i in range(count)))
+def fill(root, *folders, count=3):
+    put(*(root / folder / name / f"{i}.png" for folder in folders for name in "ab" for i in range(count)))
 
 
-def images(split):
-    return sorted(split.images[:, 0, 0, 0].tolist())
+def of_each(root, ending, make, count=2, **options):
+    """`make(i)` for i below `count` in either of two classes."""
+    for name in "ab":
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            make(i).save(root / name / f"{i}.{ending}", **options)
+
+
+@pytest.fixture
+def read(root, prepare):
+    """The prepared dataset of `root`."""
+    return lambda **options: datasets.load(prepare("imagefolder", path=str(root), **options))
+
+
+def everything(data):
+    return torch.cat([data.train.images, data.test.images])
 
 
 # Parts.
 
 
 @pytest.mark.parametrize(
-    ("train", "test"),
-    [
-        ("Training", "Testing"),
-        ("TRAIN", "Test"),
-        ("training_set", "test_set"),
-        ("train-images", "test images"),
-        ("Train2017", "Val2017"),
-        ("trainset", "Dev"),
-        ("train", "eval"),
-    ],
+    ("train", "test"), [("Training", "Testing"), ("training_set", "test images"), ("Train2017", "Val2017"), ("trainset", "Dev")]
 )
-def test_parts_are_known_by_their_usual_names(root, prepare, train, test):
+def test_parts_are_known_by_their_usual_names(root, read, train, test):
     fill(root, train), fill(root, test, count=1)
-    data = datasets.load(prepare("imagefolder", path=str(root)))
-    assert data.classes == ("a", "b") and (images(data.train), images(data.test)) == ([1, 2, 3, 4, 5, 6], [1, 2])
-
-
-def test_validation_images_are_the_test_images_where_there_are_no_others(root, prepare, said):
-    fill(root, "train"), fill(root, "valid", count=2)
-    data = datasets.load(prepare("imagefolder", path=str(root)))
-    assert len(data.test) == 4
-    assert said() == [
-        "2 classes",
-        "6 training images, 3 a class",
-        "4 test images, 2 a class",
-        "4 images in valid taken as test images, since there is no folder test",
-    ]
-
-
-def test_validation_images_beside_test_images_and_other_folders_are_left_out_and_counted(root, prepare, said):
-    fill(root, "train"), fill(root, "Validation", count=2), fill(root, "test", count=1), fill(root, "extra/deep", count=4)
-    (root / "docs").mkdir()
-    put(root / "cover.png", root / "train" / "loose.png", root / "test" / "loose.png")
-    data = datasets.load(prepare("imagefolder", path=str(root)))
-    assert (len(data.train), len(data.test)) == (6, 2)
-    assert {
-        "4 images in Validation left out, beside train and test",
-        "8 images in extra left out, beside train and test",
-        "3 images outside the class folders left out",
-    } == {*said()[3:]}
-
-
-def test_a_class_named_train_among_others_is_a_class(root, prepare, said):
-    """As in CIFAR-100 and PASCAL VOC."""
-    fill(root, ".", ("bus", "car", "train"), count=4)
-    data = datasets.load(prepare("imagefolder", path=str(root), test_fraction=0.25))
-    assert data.classes == ("bus", "car", "train") and torch.bincount(data.train.labels).tolist() == [3, 3, 3]
-    assert "4 images in train, taken for a class: it holds no class folders and lies beside others" in said()
-    shutil.move(root, root.with_name("train"))
-    put(*(root / "test" / name / "0.png" for name in ("bus", "car", "train")))
-    shutil.move(root.with_name("train"), root / "train")
-    assert datasets.load(prepare("imagefolder", path=str(root))).classes == ("bus", "car", "train")
+    data = read()
+    values = [sorted(split.images[:, 0, 0, 0].tolist()) for split in (data.train, data.test)]
+    assert data.classes == ("a", "b") and values == [[1, 2, 3, 4, 5, 6], [1, 2]]
 
 
 @pytest.mark.parametrize(
-    ("files", "line"),
+    ("more", "sizes", "lines"),
     [
+        ({"valid": 2}, (6, 4), ["4 images in valid taken as test images, since there is no folder test"]),
         (
-            ("train/a/1", "train/b/1", "test/1", "test/2"),
-            "{root}/test: 2 images lie in it without class folders; sort them into {root}/test/<class> or remove the folder",
+            {"Validation": 2, "test": 1, "extra/deep": 4},
+            (6, 2),
+            ["4 images in Validation left out, beside train and test", "8 images in extra left out, beside train and test"],
         ),
+        ({"test": 1, "train/a/more": 1}, (8, 2), ["2 images in folders inside a class folder, taken for that class"]),
         (
-            ("train/1", "test/1"),
-            "{root}/train: 1 images lie in it without class folders; sort them into {root}/train/<class> or remove the folder",
+            {"test": 1, "cover.png": 0, "train/loose.png": 0, "test/loose.png": 0},
+            (6, 2),
+            ["3 images outside the class folders left out"],
         ),
-        (("train/a/1", "Training/a/1"), "{root}: Training and train both look like training images; keep one of them"),
-        (("train/a/1", "val/a/1", "dev/a/1"), "{root}: dev and val both look like validation images; keep one of them"),
-        (
-            ("a/1", "b/1", "test/1"),
-            "{root}: holds test but no folder train; move the training classes into one, or rename test if a class",
-        ),
-        (
-            ("test/a/1", "valid/a/1"),
-            "{root}: holds test but no folder train; move the training classes into one, or rename test if a class",
-        ),
-        (
-            ("training_set/training_set/a/1", "test_set/test_set/a/1"),
-            "{root}/training_set/training_set: looks like a part, not like a class; move the folders in it to where it lies",
-        ),
-        (
-            ("a/train/1", "a/test/1", "b/train/1", "b/test/1"),
-            "{root}/a/test: a part inside a class; put the parts first, as in train/<class> and test/<class>",
-        ),
-        (("train/a/1", "train/b/1", "val/a/1"), "{root}/val/b: class b has no image here; add some or remove the class"),
     ],
 )
-def test_parts_that_cannot_be_told_are_refused(root, prepare, line_of, tmp_path, files, line):
-    put(*(root / f"{name}.png" for name in files))
-    assert line_of(prepare, "imagefolder", path=str(root)) == line.format(root=root)
+def test_what_is_left_out_or_taken_otherwise_is_counted(root, read, said, more, sizes, lines):
+    fill(root, "train")
+    for name, count in more.items():
+        put(root / name) if name.endswith(".png") else fill(root, name, count=count)
+    data = read()
+    assert (len(data.train), len(data.test)) == sizes and said()[3:] == lines
+
+
+def test_a_class_named_train_among_others_is_a_class(root, read, said):
+    """As in CIFAR-100 and PASCAL VOC."""
+    classes = ("bus", "car", "train")
+    put(*(root / name / f"{i}.png" for name in classes for i in range(4)))
+    data = read(test_fraction=0.25)
+    assert data.classes == classes and torch.bincount(data.train.labels).tolist() == [3, 3, 3]
+    assert "4 images in train, taken for a class: it holds no class folders and lies beside others" in said()
+    shutil.move(root, root.with_name("train"))
+    put(*(root / "test" / name / "0.png" for name in classes))
+    shutil.move(root.with_name("train"), root / "train")
+    assert read().classes == classes
+
+
+REFUSED = [
+    (
+        "train/a/1 train/b/1 test/1 test/2",
+        {},
+        "{root}/test: 2 images lie in it without class folders; sort them into {root}/test/<class> or remove the folder",
+    ),
+    ("train/a/1 Training/a/1", {}, "{root}: Training and train both look like training images; keep one of them"),
+    ("a/1 b/1 test/1", {}, "{root}: holds test but no folder train; move the training classes into one, or rename test if a class"),
+    (
+        "training_set/training_set/a/1 test_set/test_set/a/1",
+        {},
+        "{root}/training_set/training_set: looks like a part, not like a class; move the folders in it to where it lies",
+    ),
+    ("a/train/1 a/test/1", {}, "{root}/a/test: a part inside a class; put the parts first, as in train/<class> and test/<class>"),
+    ("train/a/1 train/b/1 val/a/1", {}, "{root}/val/b: class b has no image here; add some or remove the class"),
+    ("train/a/1 train/b/1 test/c/1", {}, "{root}/test/c: no training folder has this name; rename or remove it"),
+    (".hidden/1", {}, "{root}: holds no class folders; put the images of each class into a folder of its own"),
+    ("", {}, "{root}: no such folder; correct options.path of dataset mine"),
+    ("a/1 a/2 b/1", {}, "class b: one image cannot be split into two parts; add images or give the test part yourself"),
+    (
+        "train/a/1 train/b/1 test/a/1 test/b/1",
+        {"test_fraction": 0.1},
+        "dataset mine: options.test_fraction has no meaning, since {root}/test holds test images; remove it",
+    ),
+    ("a/1", {"mode": ["L"]}, "dataset mine: options.mode: ['L'] is unknown; allowed: RGB, L, null"),
+]
+
+
+@pytest.mark.parametrize(("files", "options", "line"), REFUSED)
+def test_folders_that_cannot_be_told_are_refused(root, prepare, line_of, tmp_path, files, options, line):
+    put(*(root / f"{name}.png" for name in files.split()))
+    assert line_of(prepare, "imagefolder", path=str(root), **options) == line.format(root=root)
     assert left_in(tmp_path / "out") == []
 
 
 # What is no image of a class.
 
 
-def test_hidden_unknown_and_unreadable_entries_are_left_out_and_counted(root, prepare, said):
+def test_hidden_unknown_and_unreadable_entries_are_left_out_and_counted(root, read, said):
     fill(root, "", count=4)
     for folder in (root / "__MACOSX" / "a", root / "a" / ".ipynb_checkpoints", root / "b" / "@eaDir", root / ".git" / "a"):
         put(folder / "9.png")
@@ -159,8 +153,8 @@ def test_hidden_unknown_and_unreadable_entries_are_left_out_and_counted(root, pr
     (root / "b" / "everything").symlink_to("/", target_is_directory=True)
     os.mkfifo(root / "b" / "pipe.png")
     (root / "everything").symlink_to(root.parent, target_is_directory=True)
-    data = datasets.load(prepare("imagefolder", path=str(root)))
-    assert data.classes == ("a", "b") and sorted(images(data.train) + images(data.test)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    data = read()
+    assert data.classes == ("a", "b") and sorted(everything(data)[:, 0, 0, 0].tolist()) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert Counter(said()[3:]) == Counter(
         [
             "6 hidden files and folders left out",
@@ -172,87 +166,103 @@ def test_hidden_unknown_and_unreadable_entries_are_left_out_and_counted(root, pr
     )
 
 
-def test_images_of_folders_inside_a_class_are_taken_and_counted(root, prepare, said):
-    fill(root, "train"), fill(root, "test", count=1)
-    put(root / "train" / "a" / "more" / "1.png", root / "train" / "a" / "more" / "and more" / "2.png")
-    assert len(datasets.load(prepare("imagefolder", path=str(root))).train) == 8
-    assert said()[3:] == ["2 images in folders inside a class folder, taken for that class"]
-
-
-def test_a_class_folder_may_be_a_link(root, prepare, tmp_path):
-    fill(tmp_path / "elsewhere", "", "b")
-    fill(root, "", "a")
+def test_a_class_folder_may_be_a_link_and_its_name_is_text(root, read, prepare, line_of, tmp_path):
+    fill(tmp_path / "elsewhere", "")
+    fill(root, "")
+    shutil.rmtree(root / "b")
     (root / "b").symlink_to(tmp_path / "elsewhere" / "b", target_is_directory=True)
-    assert datasets.load(prepare("imagefolder", path=str(root))).classes == ("a", "b")
-
-
-def test_a_folder_whose_name_is_no_text(root, prepare, line_of):
-    fill(root, "", "ab")
+    assert read().classes == ("a", "b")
     (root / os.fsdecode(b"\xff\xfe")).mkdir()
     assert line_of(prepare, "imagefolder", path=str(root)) == f"{root}: the name of folder '\\udcff\\udcfe' is no text; rename it"
 
 
-# What images hold beside their pixels.
+# What images hold.
 
 
-def hidden_colours(root, mode, count=4):
-    """White at alpha 0, with other colours under it, black at alpha 255; the first pixel tells the image."""
-    for name in "ab":
-        for i in range(count):
-            pixels = np.zeros((4, 4, 4), np.uint8)
-            pixels[:, :2] = (9, 200, 77, 0)
-            pixels[:, 2:] = (0, 0, 0, 255)
-            pixels[0, 0] = (0, 0, 255, 255 * i // 3)
-            image = Image.fromarray(pixels, "RGBA").convert(mode) if mode != "P" else Image.fromarray(pixels, "RGBA").quantize()
-            (root / name).mkdir(parents=True, exist_ok=True)
-            image.save(root / name / f"{i}.png")
+def test_the_made_split_is_a_function_of_the_seed(root, prepare, tmp_path):
+    fill(root, "", count=10)
+    first, again, other = (
+        datasets.load(prepare("imagefolder", out=tmp_path / f"{i}.h5", seed=seed, path=str(root), test_fraction=0.3))
+        for i, seed in enumerate((0, 0, 1))
+    )
+    assert torch.bincount(first.test.labels).tolist() == [3, 3] and sorted(everything(first)[:, 0, 0, 0].tolist()) == list(range(1, 21))
+    assert first.digest == again.digest and not torch.equal(first.test.images, other.test.images)
+
+
+def test_resizing_scales_the_shorter_side_and_crops_the_middle(root, read):
+    """A picture of 16 x 8 whose middle 8 x 8 is white, to 4 x 4: all white."""
+    wide = Image.new("RGB", (16, 8), (0, 0, 0))
+    wide.paste((255, 255, 255), (4, 0, 12, 8))
+    of_each(root, "png", lambda i: Image.new("RGB", (6, 9), (0, 50 * i, 9)), count=4)
+    wide.save(root / "b" / "wide.png")
+    data = read(size=4, test_fraction=0.5)
+    assert data.shape == (3, 4, 4)
+    bright = everything(data).flatten(1).float().mean(1) > 230
+    assert bright.sum() == 1 and {tuple(image[:, 2, 2].tolist()) for image in everything(data)[~bright]} == {
+        (0, 50 * i, 9) for i in range(4)
+    }
+
+
+def test_mode_converts_colour_grey_and_palette(root, read):
+    """Grey is ITU-R 601-2 luma, 299/1000 R + 587/1000 G + 114/1000 B."""
+    colour = Image.new("RGB", (8, 8), (200, 100, 50))
+    of_each(root, "png", lambda i: (colour, Image.new("L", (8, 8), 60), colour.quantize())[i], count=3)
+    data = read(mode="L", test_fraction=0.5)
+    luma = round((299 * 200 + 587 * 100 + 114 * 50) / 1000)
+    values = np.array(sorted(everything(data)[:, 0, 0, 0].tolist()))
+    assert data.shape == (1, 8, 8) and np.abs(values - [60, 60, luma, luma, luma, luma]).max() <= 1
+
+
+def test_a_photo_is_turned_as_its_camera_was(root, read):
+    image = Image.new("RGB", (8, 8))
+    image.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn by 90 degrees clockwise
+    of_each(root, "png", lambda i: image, exif=exif)
+    Image.new("RGB", (8, 8)).save(root / "a" / "0.png")
+    turned = max(everything(read(test_fraction=0.5)), key=lambda image: image.float().sum())
+    assert torch.all(turned[:, :, 4:] == 255) and torch.all(turned[:, :, :4] == 0)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_laid_on_white_and_counted(root, prepare, said, mode):
-    """alpha * colour + (1 - alpha) * 255, for each channel."""
-    hidden_colours(root, mode)
-    data = datasets.load(prepare("imagefolder", path=str(root), mode="RGB", test_fraction=0.5))
-    made = torch.cat([data.train.images, data.test.images])
+def test_transparency_is_laid_on_white_and_counted(root, read, said, mode):
+    """alpha * colour + (1 - alpha) * 255, for each channel; other colours lie under alpha 0, and the first pixel tells the image."""
+
+    def make(i):
+        pixels = np.zeros((4, 4, 4), np.uint8)
+        pixels[:, :2] = (9, 200, 77, 0)
+        pixels[:, 2:] = (0, 0, 0, 255)
+        pixels[0, 0] = (0, 0, 255, 255 * i // 3)
+        image = Image.fromarray(pixels, "RGBA")
+        return image.quantize() if mode == "P" else image.convert(mode)
+
+    of_each(root, "png", make, count=4)
+    made = everything(read(mode="RGB", test_fraction=0.5))
     assert torch.all(made[:, :, 1:, :2] == 255) and torch.all(made[:, :, :, 2:] == 0)
-    blue = 255 if mode != "LA" else 29  # 0.114 * 255, grey
-    wanted = [round((255 * i // 3) / 255 * (0 if mode != "LA" else blue) + (1 - (255 * i // 3) / 255) * 255) for i in range(4)]
+    blue = 29 if mode == "LA" else 0  # 0.114 * 255, grey
+    wanted = [(255 * i // 3) / 255 * blue + 255 - 255 * i // 3 for i in range(4)]
     assert np.abs(np.array(sorted(made[:, 0, 0, 0].tolist())) - sorted(wanted * 2)).max() <= 1
     assert said()[3:] == ["8 images with transparency, laid on white"]
 
 
-def of_each(root, ending, make, **options):
-    """Two images in either of two classes."""
-    for name in "ab":
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(2):
-            make(i).save(root / name / f"{i}.{ending}", **options)
-
-
-def test_a_colour_that_stands_for_transparency_is_laid_on_white_too(root, prepare, said):
+@pytest.mark.parametrize("alpha", ["by colour", "opaque"])
+def test_a_colour_that_stands_for_transparency_counts_and_an_opaque_channel_does_not(root, read, said, alpha):
     """The tRNS chunk of a PNG without alpha: the mode stays RGB, and so no conversion is asked for."""
 
     def make(i):
         image = Image.new("RGB", (4, 4), (1, 2, 3))
         image.putpixel((0, 0), (200, 100, 50 * i))
-        return image
+        return image if alpha == "by colour" else image.convert("RGBA")
 
-    of_each(root, "png", make, transparency=(1, 2, 3))
-    data = datasets.load(prepare("imagefolder", path=str(root), test_fraction=0.5))
-    made = torch.cat([data.train.images, data.test.images])
-    assert torch.all(made[:, :, 1:] == 255) and {tuple(image[:, 0, 0].tolist()) for image in made} == {(200, 100, 0), (200, 100, 50)}
-    assert said()[3:] == ["4 images with transparency, laid on white"]
-
-
-def test_an_opaque_alpha_channel_is_nothing_to_speak_of(root, prepare, said):
-    of_each(root, "png", lambda i: Image.new("RGBA", (4, 4), (50 * i, 2 * i, 3 * i, 255)))
-    data = datasets.load(prepare("imagefolder", path=str(root), mode="RGB", test_fraction=0.5))
-    assert sorted(images(data.train) + images(data.test)) == [0, 0, 50, 50]
-    assert len(said()) == 3
+    of_each(root, "png", make, **({"transparency": (1, 2, 3)} if alpha == "by colour" else {}))
+    made = everything(read(mode=None if alpha == "by colour" else "RGB", test_fraction=0.5))
+    assert {tuple(image[:, 0, 0].tolist()) for image in made} == {(200, 100, 0), (200, 100, 50)}
+    assert torch.all(made[:, 0, 1:] == (255 if alpha == "by colour" else 1))
+    assert said()[3:] == (["4 images with transparency, laid on white"] if alpha == "by colour" else [])
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
-def test_of_several_frames_the_first_is_taken_and_counted(root, prepare, said, kind):
+def test_of_several_frames_the_first_is_taken_and_counted(root, read, said, kind):
     def make(i):
         image = Image.new("RGB", (4, 4), (40 + 20 * i,) * 3)
         image.putpixel((3, 3), (0, 0, 0))
@@ -261,64 +271,38 @@ def test_of_several_frames_the_first_is_taken_and_counted(root, prepare, said, k
     more = {"lossless": True} if kind == "WEBP" else {}
     later = [Image.new("RGB", (4, 4), (value,) * 3) for value in (200, 250)]
     of_each(root, kind.lower(), make, format=kind, save_all=True, append_images=later, **more)
-    data = datasets.load(prepare("imagefolder", path=str(root), mode="L", test_fraction=0.5))
-    assert sorted(images(data.train) + images(data.test)) == [40, 40, 60, 60]
+    assert sorted(everything(read(mode="L", test_fraction=0.5))[:, 0, 0, 0].tolist()) == [40, 40, 60, 60]
     assert said()[3:] == ["4 images with several frames, of which the first is taken"]
 
 
-# Arrays.
-
-
-@pytest.mark.parametrize("kind", ["npz", "hdf5"])
-def test_arrays_that_are_left_out_are_said_and_validation_stands_in_for_test(tmp_path, prepare, said, kind):
-    content = {name: np.random.default_rng(i).integers(0, 256, (6, 4, 4), np.uint8) for i, name in enumerate(("train", "val", "test"))}
-    arrays = {f"{name}_images": values for name, values in content.items()} | {f"{name}_labels": np.arange(6) % 2 for name in content}
-    save(kind, tmp_path / "three", **arrays, weights=np.ones(6))
-    data = datasets.load(prepare(kind, path=str(tmp_path / "three")))
-    np.testing.assert_array_equal(data.test.images[:, 0].numpy(), content["test"])
-    assert said()[3:] == [
-        "1 array left out: val_images",
-        "1 array left out: val_labels",
-        "1 array left out: weights",
-    ]
-    save(kind, tmp_path / "two", **{name: values for name, values in arrays.items() if not name.startswith("test")})
-    data = datasets.load(prepare(kind, path=str(tmp_path / "two")))
-    np.testing.assert_array_equal(data.test.images[:, 0].numpy(), content["val"])
-    assert said()[3:] == ["6 images of val_images taken as test images, since there are no others"]
-    options = {"images": "val_images", "labels": "val_labels"}
-    data = datasets.load(prepare(kind, path=str(tmp_path / "two"), **options))
-    assert (len(data.train), len(data.test)) == (4, 2)  # not tested on what it is trained on
+ALIKE = "set options.mode to RGB or L to convert all"
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "line"),
+    ("name", "image", "options", "line"),
     [
-        ("imagefolder", {"path": 5}, "options.path: 5 is not text; put it in quotes"),
-        (
-            "imagefolder",
-            {"path": "x", "test_fraction": "0.2"},
-            "options.test_fraction: '0.2' is not a number or null; YAML 1.1 reads 0.2 as text, write 0.2",
-        ),
-        ("imagefolder", {"path": "x", "mode": ["L"]}, "options.mode: ['L'] is unknown; allowed: RGB, L, null"),
-        ("npz", {"path": "x", "classes": "cat"}, "options.classes: 'cat' is not a list or null"),
-        ("tinyimagenet", {"sample": "no"}, "options.sample: 'no' is not true or false"),
-        ("torchvision_class", {"name": "FakeData", "arguments": "size"}, "options.arguments: 'size' is not a mapping or null"),
+        ("b/1", Image.new("RGB", (8, 9)), {}, "{odd}: 8 x 9 pixels, but {first} has 8 x 8; set options.size to resize all"),
+        ("b/1", Image.new("L", (8, 8)), {}, f"{{odd}}: mode L, but {{first}} is RGB; {ALIKE}"),
+        ("b/1", Image.new("P", (8, 8)), {}, f"{{odd}}: mode P, but {{first}} is RGB; {ALIKE}"),
+        ("a/0", Image.new("RGBA", (8, 8)), {}, f"{{odd}}: mode RGBA; {ALIKE} images"),
+        ("b/1", Image.new("I;16", (8, 8)), {"mode": "L"}, "{odd}: mode I;16 has more than 8 bits a channel; save it as an 8-bit image"),
+        ("b/1", b"hello", {}, "{odd}: not a readable image (UnidentifiedImageError); repair or remove it"),
+        ("b/1", b"", {}, "{odd}: not a readable image (UnidentifiedImageError); repair or remove it"),
     ],
 )
-def test_options_of_another_type_are_named(prepare, line_of, kind, options, line):
-    assert line_of(prepare, kind, **options) == f"dataset mine: {line}"
-
-
-def test_the_home_of_an_unknown_user(prepare, line_of):
-    line = "~nobody-of-this-name/x: no such folder; correct options.path of dataset mine"
-    assert line_of(prepare, "imagefolder", path="~nobody-of-this-name/x") == line
+def test_an_image_that_does_not_fit(root, prepare, line_of, tmp_path, name, image, options, line):
+    of_each(root, "png", lambda i: Image.new("RGB", (8, 8), (i, 2, 3)))
+    odd = root / f"{name}.png"
+    odd.write_bytes(image) if isinstance(image, bytes) else image.save(odd)
+    assert line_of(prepare, "imagefolder", path=str(root), **options) == line.format(odd=odd, first=root / "a" / "0.png")
+    assert left_in(tmp_path / "out") == []
 
 
 # A folder's identity.
 
 
-def test_an_identity_tells_what_is_read_and_nothing_else(root, tmp_path):
-    fill(root, "train"), fill(root, "test")
+def test_an_identity_tells_what_is_read_and_nothing_else(root):
+    fill(root, "train", "test")
     file, known = root / "train" / "a" / "0.png", set()
 
     def now(new):

@@ -3,6 +3,7 @@
 import json
 import os
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -40,10 +41,11 @@ def cifar100_files(tmp_path, listed):
 
 def test_cifar100_keeps_fine_and_coarse_labels(prepare, cifar100_files):
     files, _, images = cifar100_files
-    data = datasets.load(prepare("cifar100", files))
-    np.testing.assert_array_equal(data.train.images.numpy(), images)
-    assert data.train.labels.tolist() == list(range(100)) and data.train.coarse.tolist() == [i % 20 for i in range(100)]
-    assert (len(data.classes), len(data.coarse_classes)) == (100, 20)
+    with h5py.File(prepare("cifar100", files)) as file:
+        np.testing.assert_array_equal(file["train/images"], images)
+        np.testing.assert_array_equal(file["train/labels"], np.arange(100))
+        np.testing.assert_array_equal(file["train/coarse_labels"], np.arange(100) % 20)
+        assert (len(file["classes"]), len(file["coarse_classes"])) == (100, 20)
 
 
 @pytest.mark.parametrize("size", [16, 8])
@@ -53,12 +55,6 @@ def test_cifar_averages_squares(prepare, cifar100_files, size):
     assert data.shape == (3, size, size)
     expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images).double(), size)
     assert (data.train.images.double() - expected).abs().max() <= 0.5
-
-
-def test_cifar_of_an_impossible_size(tmp_path, prepare, listed, line_of):
-    for size in (12, "16", 16.0, True):
-        line = line_of(prepare, "cifar10", listed(tmp_path), size=size)
-        assert line.endswith("allowed: 32, 16, 8") and line.startswith("dataset mine: options.size: ")
 
 
 def test_cifar100_names_stand_in_the_official_order():
@@ -170,37 +166,46 @@ def test_a_tinyimagenet_that_is_not_whole(tiny, prepare, listed, line_of, damage
     assert left_in(tiny.parent / "out") == []
 
 
-def test_a_byte_changed_after_the_download(tmp_path, prepare, cifar100_files, line_of):
+@pytest.mark.parametrize(
+    ("change", "start"),
+    [
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "altered, SHA-256 "),
+        (lambda data: data[:-1], "cut short, 307,399 bytes where the official file has 307,400; "),
+        (None, "missing; "),
+    ],
+)
+def test_a_file_that_changed_after_the_download(tmp_path, prepare, cifar100_files, line_of, change, start):
     files, content, _ = cifar100_files
-    (tmp_path / "test.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (tmp_path / "test.bin").write_bytes(change(content)) if change else (tmp_path / "test.bin").unlink()
     line = line_of(prepare, "cifar100", files)
-    assert line.startswith(f"{tmp_path / 'test.bin'}: altered, SHA-256 ")
-    assert line.endswith(f"; delete {files} and run python -m esp_core download again")
-    (tmp_path / "test.bin").write_bytes(content[:-1])
-    line = line_of(prepare, "cifar100", files)
-    assert line.startswith(f"{tmp_path / 'test.bin'}: cut short, 307,399 bytes where the official file has 307,400; ")
-    (tmp_path / "test.bin").unlink()
-    assert line_of(prepare, "cifar100", files).startswith(f"{tmp_path / 'test.bin'}: missing; ")
-    assert left_in(tmp_path / "out") == []
+    assert line.startswith(f"{tmp_path / 'test.bin'}: {start}")
+    assert line.endswith(f"; delete {files} and run python -m esp_core download again") and left_in(tmp_path / "out") == []
 
 
-def test_without_the_list_of_files(tmp_path, prepare, line_of):
-    line = line_of(prepare, "cifar10", dataset="cifar10")
-    assert line == "dataset cifar10: --files is missing; get the official files with python -m esp_core download"
-    (tmp_path / "files.json").write_text("{}")
-    for name in ("files.json", "none.json"):
-        line = line_of(prepare, "cifar10", tmp_path / name)
-        assert line == f"{tmp_path / name}: missing or damaged; make it again with python -m esp_core download"
-    (tmp_path / "files.json").write_text(json.dumps({"folder": "gone", "from": "", "verified": "members", "files": []}))
-    assert line_of(prepare, "cifar10", tmp_path / "files.json").startswith(f"{tmp_path / 'gone'}: missing; ")
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({}, "{files}: missing or damaged; make it again with python -m esp_core download"),
+        (None, "{files}: missing or damaged; make it again with python -m esp_core download"),
+        ({"folder": "gone", "from": "", "verified": "members", "files": []}, "{folder}/gone: missing; delete {files} and run python"),
+        ("", "dataset mine: --files is missing; get the official files with python -m esp_core download"),
+    ],
+)
+def test_without_the_list_of_files(tmp_path, prepare, line_of, facts, line):
+    files = tmp_path / "files.json"
+    if facts is not None:
+        files.write_text(json.dumps(facts))
+    said = line_of(prepare, "cifar10", None if facts == "" else files)
+    assert said.startswith(line.format(files=files, folder=tmp_path))
 
 
-def test_whole_records_are_needed(tmp_path, prepare, listed, line_of):
-    content, _ = cifar_records(np.zeros((3, 2)))
+def test_whole_records_are_needed_and_a_size_that_divides(tmp_path, prepare, listed, line_of):
     for name in ("train.bin", "test.bin"):
-        (tmp_path / name).write_bytes(content[:-5])
-    line = line_of(prepare, "cifar100", listed(tmp_path, "train.bin", "test.bin"))
-    assert line == f"{tmp_path / 'train.bin'}: cut short, its 9,217 bytes are not whole records of 3074; get it again"
+        (tmp_path / name).write_bytes(cifar_records(np.zeros((3, 2)))[0][:-5])
+    files = listed(tmp_path, "train.bin", "test.bin")
+    line = f"{tmp_path / 'train.bin'}: cut short, its 9,217 bytes are not whole records of 3074; get it again"
+    assert line_of(prepare, "cifar100", files) == line
+    assert line_of(prepare, "cifar100", files, size=12) == "dataset mine: options.size: 12 is unknown; allowed: 32, 16, 8"
 
 
 def test_the_catalogue_agrees_with_itself():

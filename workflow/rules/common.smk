@@ -41,7 +41,8 @@ from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
 from esp_core.study.jobcode import code
-from esp_core.study.specs import ARGUMENTS, spec
+from esp_core.study import places
+from esp_core.study.specs import spec
 
 
 def without_pathvars(settings):
@@ -57,33 +58,18 @@ try:
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
 
-RULES = {
-    "download": "download",
-    "prepare": "prepare",
-    "trial": "try_networks_and_sets",
-    "network": "try_distill_network",
-    "experts": "train_experts",
-    "manifest": "list_experts",
-    "distill": "distill",
-    "import_set": "import_set",
-    "evaluate": "evaluate",
-    "tables": "tabulate",
-    "claims": "judge_claims",
-    "settings": "write_settings",
-    "footprint": "measure_memory",
-    "figures": "draw_grid",
-}
 # The paper's numbers and claims, a part of the package.
 PUBLISHED = os.path.relpath(PACKAGE / "reporting" / "published.csv")
 CLAIMS = os.path.relpath(PACKAGE / "reporting" / "claims.yaml")
-PLOTS = {"figure7": "plot_memory", "figure8": "plot_batches"}
 
 
 wildcard_constraints:
     study=re.escape(STUDY.name),
     dataset="|".join(map(re.escape, STUDY.datasets)),
-    shard=r"\d{3}",
-    ipc=r"\d+",
+    shard="|".join(
+        dict.fromkeys(f"{n:03}" for d in STUDY.datasets for n in STUDY.shards(d))
+    ),
+    ipc="|".join(dict.fromkeys(str(ipc) for _, ipc in STUDY.cells)),
     method="|".join(STUDY.methods),
     network="|".join(map(re.escape, STUDY.networks)),
     table="|".join(map(str, STUDY.tables)),
@@ -120,50 +106,30 @@ def cores(wildcards):
 
 def spec_of(stage):
     """The spec of a job, from its wildcards alone, as one string that Snakemake compares."""
-
-    def params(wildcards):
-        return canonical(spec(STUDY, stage, *arguments(stage, wildcards)))
-
-    return params
+    return lambda wildcards: canonical(spec(STUDY, stage, *arguments(stage, wildcards)))
 
 
 def code_of(stage):
     """The digest of the code that a job runs."""
-
-    def params(wildcards):
-        return code(STUDY, stage, *arguments(stage, wildcards))
-
-    return params
+    return lambda wildcards: code(STUDY, stage, *arguments(stage, wildcards))
 
 
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     return [
         given[name].lstrip("0") or "0" if name == "shard" else given[name]
-        for name in ARGUMENTS[stage]
+        for name in places.ARGUMENTS[stage]
     ]
 
 
 def path(stage, *job):
-    """The first output of a job."""
-    given = dict(zip(ARGUMENTS[stage], map(str, job)))
-    given["shard"] = given.get("shard", "").zfill(3)
-    if stage == "plots":
-        name = PLOTS[given["figure"]]
-    elif stage == "evaluate" and given["method"] == FULL:
-        name = "evaluate_full"
-    else:
-        name = RULES[stage]
-    return getattr(rules, name).output[0].format(study=STUDY.name, **given)
+    """The first output of a job, as its rule spells it."""
+    return f"<results>/{places.output(STUDY.name, stage, *map(str, job))}"
 
 
 def every(*stages):
     """The files of all jobs of some stages."""
-
-    def files(wildcards):
-        return [path(*job) for job in STUDY.jobs() if job[0] in stages]
-
-    return files
+    return lambda wildcards: [path(*job) for job in STUDY.jobs() if job[0] in stages]
 
 
 def kind(wildcards):
@@ -214,11 +180,8 @@ def option(name, key):
 
     def params(wildcards, input):
         files = input.get(key) or []
-        return (
-            shlex.join([name, files] if isinstance(files, str) else [name, *files])
-            if files
-            else ""
-        )
+        words = [name, files] if isinstance(files, str) else [name, *files]
+        return shlex.join(words) if files else ""
 
     return params
 
@@ -242,8 +205,7 @@ def swept(wildcards):
 
 def measured_shape(wildcards):
     """The dataset whose shape Figure 7 takes."""
-    name = STUDY.figures["figure7"].dataset
-    return [path("prepare", name)]
+    return path("prepare", STUDY.figures["figure7"].dataset)
 
 
 def numbers_of_figures(wildcards):
