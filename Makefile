@@ -32,7 +32,7 @@ demo: $(READY)
 	@python workflow/scripts/unlock.py $(DEMO)
 	snakemake $(DEMO) --quiet host reason
 	snakemake $(DEMO) --report results/demo/report.html --quiet all
-	@python -m esp_core tables show results/demo
+	@python -m esp_core show results/demo
 
 paper: $(READY)
 	@python -m esp_core plan

@@ -23,6 +23,7 @@ COMMANDS = {
     "Tools": {
         "condense": ("stages.condense", "condense a folder of images, without Snakemake"),
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
+        "show": ("stages.show", "where a study's results lie, and its Table 1"),
         "plan": ("planning.plan", "what a study will cost"),
         "release": ("stages.release", "publish condensed sets; test released ones"),
     },

@@ -153,7 +153,7 @@ def test_the_command_draws_stored_sets(tmp_path, monkeypatch, capsys):
     sets = [stored(tmp_path / f"{method}.safetensors", method=method) for method in ("esp", "dm")]
     out = tmp_path / "figures/grid-digits.png"
     spec = '{"figure": null, "dataset": "digits", "titles": {"esp": "ESP (ours)"}}'
-    monkeypatch.setattr(sys, "argv", ["figures", "grid", "--spec", spec, "--condensed", *map(str, sets), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["figures", "--spec", spec, "--condensed", *map(str, sets), "--out", str(out)])
     figures.main()
     assert capsys.readouterr().out == f"{out}: 2 condensed sets\n"
     assert out.with_suffix(".pdf").stat().st_size > 0
@@ -165,7 +165,7 @@ def test_a_set_of_another_dataset_is_refused(tmp_path, dataset):
     path = stored(tmp_path / "esp.safetensors", dataset=dataset)
     message = f"{path}: condenses {dataset or 'something else'}, not digits; leave it out"
     with pytest.raises(UserError, match=re.escape(message)):
-        figures.run_grid({"dataset": "digits", "titles": {}}, [path], tmp_path / "out.png")
+        figures.run({"dataset": "digits", "titles": {}}, [path], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 

@@ -13,10 +13,6 @@ from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 Title = Callable[[str, Any], str]  # ("method", "esp") -> "ESP (ours)"
 NOT_MEASURED = "not measured"
 SATURATED = 0.25  # as distillation.saturation.TOLD, which would load torch
-IDC_NETWORKS = {  # of its models/resnet.py and densenet_cifar.py
-    "resnet10": "a ResNet-10 of widths 32 to 256, 1,228,970 parameters, for 64 to 512 and 4,903,242",
-    "densenet121": "a DenseNet of growth 12, 1,000,618 parameters, for 32 and 6,956,298",
-}
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
@@ -66,7 +62,6 @@ def notes(frame: pd.DataFrame, rows: pd.DataFrame, layout: Layout) -> list[str]:
     """Sentences that say how the table's numbers came about; `rows` are the per-seed rows in it."""
     printed = frame.published_mean.notna()
     remarks = [layout.remark] if layout.remark and printed.any() else []
-    remarks += _smaller_networks(frame)
     if rows.empty:
         return ["Nothing in this table was measured; in parentheses are the paper's numbers.", *remarks]
     asides = "In parentheses are the paper's number and, where we measured, ours minus the paper's."
@@ -92,9 +87,14 @@ def made_by(rows: pd.DataFrame) -> str:
     return f"torch {', '.join(rows.torch.unique())}; device {', '.join(rows.device.unique())}."
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """`value` with its sign, as text."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+def signed(value: float) -> str:
+    """`value` with its sign and one digit, as text."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def estimate(value: float, low: float, high: float) -> str:
+    """`value` with its interval, where there is one."""
+    return signed(value) if low == high or pd.isna(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
 def _sheet(cells: pd.DataFrame, layout: Layout, title: Title) -> pd.DataFrame:
@@ -135,9 +135,7 @@ def _brief(record: dict[Any, Any]) -> str:
 
 
 def _paired_entry(record: dict[Any, Any]) -> str:
-    value = signed(record["mean"])
-    if record["n"] > 1:
-        value += f" [{signed(record['low'])}, {signed(record['high'])}]"
+    value = estimate(record["mean"], record["low"], record["high"])
     return value if pd.isna(record["published_mean"]) else f"{value} ({signed(record['published_mean'])})"
 
 
@@ -157,13 +155,6 @@ def _saturated(rows: pd.DataFrame) -> list[str]:
     worst = rows.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
     sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]
     return [f"Saturated, with this share of the pixels at an end of their range by too high a rate: {'; '.join(sets)}."] * bool(sets)
-
-
-def _smaller_networks(frame: pd.DataFrame) -> list[str]:
-    """What IDC's code tests CIFAR on, where its numbers are quoted for other networks."""
-    quoted = frame[frame.method.eq("idc") & frame.dataset.str.startswith("cifar") & frame.published_mean.notna()]
-    found = [text for name, text in IDC_NETWORKS.items() if name in set(quoted.network)]
-    return [f"IDC's code tests CIFAR on smaller networks than ours and the paper's: {'; '.join(found)}."] * bool(found)
 
 
 def _protocols(rows: pd.DataFrame) -> str:

@@ -63,5 +63,5 @@ rule draw_grid:
     message:
         "Draw the images of {wildcards.figure}"
     shell:
-        "python -m esp_core figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
+        "python -m esp_core figures --spec {params.spec:q} --condensed {input.condensed:q}"
         " --out {output.png:q} > {log:q} 2>&1"
