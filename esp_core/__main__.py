@@ -14,6 +14,7 @@ COMMANDS = {
         "distill": ("stages.distill", "condense one cell by one method; export a set as images"),
         "evaluate": ("stages.evaluate", "train a network on a set and test it"),
         "tables": ("stages.tables", "a table, measured beside published"),
+        "comparisons": ("stages.comparisons", "paired differences of methods"),
         "claims": ("stages.claims", "the paper's claims, each with a verdict"),
         "figures": ("stages.figures", "grids of synthetic images"),
         "footprint": ("stages.footprint", "memory of a step, for Figure 7"),
@@ -48,7 +49,7 @@ def usage() -> str:
     """Every command, a line each."""
     lines = ["usage: esp COMMAND …        esp COMMAND --help says more"]
     for title, group in COMMANDS.items():
-        lines += ["", f"{title}:", *(f"  {name:<10} {line}" for name, (_, line) in group.items())]
+        lines += ["", f"{title}:", *(f"  {name:<11} {line}" for name, (_, line) in group.items())]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from esp_core.distillation import walker
 from esp_core.distillation.memory import DOUBLE_BACKWARD, SHARE
 from esp_core.objectives import Objective
 from esp_core.planning.counting import Count, Shape, network, shape, synthetic
-from esp_core.planning.rates import Device, rates
+from esp_core.planning.rates import Device, rate, rates
 from esp_core.study.config import Study
 from esp_core.study.specs import Spec, spec
 from esp_core.training import engine
@@ -35,29 +35,35 @@ class Cost:
 
 def cost(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
     """Of the job that a line of `study.jobs()` names."""
-    found = _small(on, stage)
-    if stage in _STAGES:
+    if stage in _COMPUTED:
         job = spec(study, stage, *arguments)
-        found = _STAGES[stage](study, on, job, shape(study, job["dataset"]))
-    return replace(found, disk=found.disk + _disk("job"))
+        found = _COMPUTED[stage](study, on, job, shape(study, job["dataset"]))
+    else:
+        found = _written(study, on, stage, *arguments)
+    return replace(found, disk=found.disk + rate("disk", "job"))
 
 
-def _disk(name: str) -> float:
-    return float(rates()["disk"][name]["value"])
-
-
-def _download(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    entry = catalogue.ENTRIES[job["kind"]]
-    size = sum(member.size for member in entry.members) + (entry.archive.size if entry.archive else 0)
-    return Cost(size / rates()["workflow"]["megabytes"]["value"], size)
-
-
-def _prepare(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    images = data.train + data.test
-    labels = 16 if job["kind"] == "cifar100" else 8
-    notes = () if data.known else (f"{job['dataset']}: taken as {images:,} images of {data.size}x{data.size}, 10 classes",)
-    seconds = on.values["start"] + images / rates()["workflow"]["images"]["value"]
-    return Cost(seconds, images * (data.values + labels) + _disk("prepared"), notes=notes)
+def _written(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
+    """Of a job that trains nothing, without what every job leaves."""
+    start = on.values["start"]
+    if stage == "download":
+        entry = catalogue.ENTRIES[study.datasets[arguments[0]]["kind"]]
+        size = sum(member.size for member in entry.members) + (entry.archive.size if entry.archive else 0)
+        return Cost(size / rate("workflow", "megabytes"), size)
+    if stage == "prepare":
+        kind, data = study.datasets[arguments[0]]["kind"], shape(study, arguments[0])
+        images, labels = data.train + data.test, 16 if kind == "cifar100" else 8
+        notes = () if data.known else (f"{arguments[0]}: taken as {images:,} images of {data.size}x{data.size}, 10 classes",)
+        return Cost(start + images / rate("workflow", "images"), images * (data.values + labels) + rate("disk", "prepared"), notes=notes)
+    if stage == "manifest":
+        return Cost(start, study.experts(arguments[0])["count"] * rate("disk", "manifest"))
+    if stage == "figures":
+        return Cost(start, len(study.figures[arguments[0]].cells) * rate("disk", "grid"))
+    if stage == "plots":
+        return Cost(start, rate("disk", "plot"))
+    if stage in ("tables", "comparisons", "claims", "settings"):
+        return Cost(on.values["light"], rate("disk", "table"))
+    return Cost(start, notes=("a stage without rates is taken as the start of a job",))
 
 
 def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
@@ -66,7 +72,7 @@ def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     compiled = _pays(TRAINING * images * training["epochs"] * net.operations, on, engine.CUDA_IS_FASTER)
     one = _training(on, net, data, images, training, on.values["compiled"] if compiled else 1)
     seconds = on.values["start"] + on.values["first"] + (on.values["compilation"] if compiled else 0) + job["count"] * one
-    disk = job["count"] * (net.parameters * job["keep"] * INT16 + _disk("expert"))
+    disk = job["count"] * (net.parameters * job["keep"] * INT16 + rate("disk", "expert"))
     kept = net.parameters * job["keep"] * FLOAT  # the trajectory of one expert
     return Cost(seconds, disk, _training_memory(on, net, data, training["batch"]) + kept, True)
 
@@ -89,13 +95,9 @@ def _trial(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     return Cost(on.values["start"] + sum(3 * on.forward(net) + on.step(net) for net in networks))
 
 
-def _manifest(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    return Cost(on.values["start"], job["total"] * _disk("manifest"))
-
-
 def _distill(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     recipe = job["recipe"]
-    disk = job["ipc"] * data.classes * data.values * FLOAT + _disk("condensed")
+    disk = job["ipc"] * data.classes * data.values * FLOAT + rate("disk", "condensed")
     seconds, memory = on.values["start"], on.values["memory"] + (data.train + data.test) * data.values
     if not (recipe["iterations"] and recipe["objectives"]):
         return Cost(seconds, disk, memory, True)
@@ -155,12 +157,7 @@ def _evaluate(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     if job["ipc"]:
         images, _ = synthetic(study.recipe(job["dataset"], job["ipc"], job["method"])["parametrisation"], job["ipc"], data)
     seconds = on.values["start"] + on.values["first"] + job["seeds"] * _training(on, net, data, images, protocol)
-    return Cost(seconds, _disk("rows") * job["seeds"] / 5, _training_memory(on, net, data, min(images, protocol["batch"])), True)
-
-
-def _figures(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    shown = [figure for figure in study.figures.values() if figure.number == job["figure"] and figure.dataset == job["dataset"]]
-    return Cost(on.values["start"], sum(len(figure.cells) for figure in shown) * _disk("grid"))
+    return Cost(seconds, rate("disk", "rows") * job["seeds"] / 5, _training_memory(on, net, data, min(images, protocol["batch"])), True)
 
 
 def _footprint(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
@@ -174,29 +171,12 @@ def _footprint(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
         images, decoding = synthetic(recipe["parametrisation"], ipc, data)
         step = _outer_step(on, net, decoding, data, recipe | {"objectives": recipe["objectives"] | own}, images)
         seconds += (1 if own else 2 * steps) * step
-    return Cost(seconds * rates()["workflow"]["following"]["value"], _disk("table"), 0.0, True)
+    return Cost(seconds * rate("workflow", "following"), rate("disk", "table"), 0.0, True)
 
 
-def _small(on: Device, stage: str) -> Cost:
-    """Of a job that draws or writes a little."""
-    if stage not in _SMALL:
-        return Cost(on.values["start"], notes=("a stage without rates is taken as the start of a job",))
-    seconds, disk = _SMALL[stage]
-    return Cost(on.values[seconds], _disk(disk))
-
-
-_SMALL = {"tables": ("light", "table"), "claims": ("light", "table"), "settings": ("light", "table"), "plots": ("start", "plot")}
-_STAGES: dict[str, Callable[[Study, Device, Spec, Shape], Cost]] = {
-    "download": _download,
-    "prepare": _prepare,
-    "trial": _trial,
-    "network": _trial,
-    "experts": _experts,
-    "manifest": _manifest,
-    "distill": _distill,
-    "evaluate": _evaluate,
-    "figures": _figures,
-    "footprint": _footprint,
+_COMPUTED: dict[str, Callable[[Study, Device, Spec, Shape], Cost]] = {
+    **dict.fromkeys(("trial", "network"), _trial),
+    **{"experts": _experts, "distill": _distill, "evaluate": _evaluate, "footprint": _footprint},
 }
 
 
@@ -217,8 +197,8 @@ def _distill_memory(on: Device, net: Count, decoding: Count, data: Shape, recipe
 
 
 def _unfamiliar(recipe: Mapping[str, Any]) -> Iterator[str]:
-    kinds = {"objectives": recipe["objectives"], "teachers": [recipe["teacher"]["kind"]] if recipe["teacher"].get("kind") else []}
-    for section, names in kinds.items():
-        for name in names:
-            if name not in rates()[section]:
-                yield f"{section} {name} has no entry in esp_core/planning/rates.yaml: the default is used"
+    """Kinds that are counted as any other."""
+    kinds = [("objectives", kind) for kind in recipe["objectives"]] + [("teachers", recipe["teacher"].get("kind", "default"))]
+    for section, kind in kinds:
+        if kind not in rates()[section]:
+            yield f"{section} {kind} has no entry in esp_core/planning/rates.yaml: the default is used"

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from esp_core.planning.costing import Cost, cost
-from esp_core.planning.rates import Device, device, rates
+from esp_core.planning.rates import Device, device, rate
 from esp_core.runtime.errors import UserError, command
 from esp_core.study import places
 from esp_core.study.config import Study, load
@@ -30,7 +30,7 @@ STAGES = {
     "experts": ("experts", "manifest"),
     "distill": ("distill",),
     "evaluate": ("evaluate",),
-    "tables": ("tables", "claims", "settings"),
+    "tables": ("tables", "comparisons", "claims", "settings"),
     "figures": ("footprint", "figures", "plots"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
@@ -99,7 +99,6 @@ def _cores() -> int:
 def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
     """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
     rows, notes, chain, work = [], [], 0.0, 0.0
-    workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
         todo = [job for job in jobs if results is None or not (results / places.output(study.name, *job)).is_file()]
@@ -107,14 +106,14 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
         costs = [cost(study, on, *job) for job in todo]
         notes += [note for one in costs for note in one.notes]
         least = max((one.seconds for one in costs), default=0.0)
-        wall = sum((one.seconds + workflow["job"]) / allowed.jobs(stage, one.device) for one in costs)
+        wall = sum((one.seconds + rate("workflow", "job")) / allowed.jobs(stage, one.device) for one in costs)
         chain, work = chain + least, work + wall
         disk, memory = sum(one.disk for one in costs), max((one.memory for one in costs), default=0.0)
         rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, least) / 3600, disk, memory))
     # All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other.
     left = any(row.jobs > row.done for row in rows)
     jobs, done, hours, disk = (sum(getattr(row, key) for row in rows) for key in ("jobs", "done", "hours", "disk"))
-    wall, report = (max(work, chain) + workflow["start"]) / 3600, float(rates()["disk"]["report"]["value"])
+    wall, report = (max(work, chain) + rate("workflow", "start")) / 3600, rate("disk", "report")
     whole = Row("all", jobs, done, hours, wall * left, disk + report * left, max(row.memory for row in rows))
     return [*rows, whole], list(dict.fromkeys(notes))
 

@@ -33,7 +33,7 @@ def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) 
     shown = keys.merge(given, on=reading.KEY)
     reading.refuse_mixtures(shown)
     frame = summary.summarise(which, keys, shown, printed)
-    budgets = present.budget_sheet(frame, which, spec["titles"])
+    budgets = present.budget_sheet(frame, spec["titles"])
     parts: list[rendering.Part] = [present.accuracy_sheet(frame, which, spec["titles"]), *present.notes(frame, shown, which)]
     parts.append(f"Study {spec['study']}, spec {digest(canonical(spec))}.")
     parts += [] if budgets is None else [BUDGETS, budgets]

@@ -37,14 +37,13 @@ class Layout:
     """One table of the paper.
 
     `title` is completed by the networks. `rows` and `columns` name what heads them: "dataset", "method", "ipc" or "network".
-    `paired` asks for a last row, the difference of two methods, seed by seed. `remark` goes below the paper's numbers.
+    `remark` goes below the paper's numbers.
     """
 
     number: int
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    paired: tuple[str, str] | None = None
     remark: str = ""
 
 
@@ -66,7 +65,7 @@ LAYOUTS = {
         ("ipc",),
         remark="The paper's 98.7 for full data is a quoted figure, out of reach without pre-training on ImageNet.",
     ),
-    4: Layout(4, "One loss and both: classification accuracies (%) on", ("method",), ("dataset", "ipc"), paired=("esp", "esp_dm")),
+    4: Layout(4, "One loss and both: classification accuracies (%) on", ("method",), ("dataset", "ipc")),
 }
 
 

@@ -68,6 +68,7 @@ RULES = {
     "distill": "distill",
     "evaluate": "evaluate",
     "tables": "tabulate",
+    "comparisons": "compare",
     "claims": "judge_claims",
     "settings": "write_settings",
     "footprint": "measure_memory",
@@ -215,6 +216,16 @@ def option(name, key):
 def evaluated(wildcards):
     """The measured rows of a table."""
     return [path("evaluate", *row) for row in STUDY.tables[int(wildcards.table)].rows()]
+
+
+def compared(wildcards):
+    """The measured rows of methods that are compared."""
+    pairs = [
+        path("evaluate", dataset, ipc, method, network)
+        for *methods, dataset, ipc, network in STUDY.compared()
+        for method in methods
+    ]
+    return list(dict.fromkeys(pairs))
 
 
 def pictured(wildcards):
