@@ -104,6 +104,11 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
+def spread(mean: float, std: float | None, digits: int = 1) -> str:
+    """Mean and deviation, which a single run lacks; nothing where there is no mean."""
+    return "" if pd.isna(mean) else f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
 def estimate(value: float, low: float, high: float) -> str:
     """`value` with its interval, where there is one."""
     return signed(value) if low == high or pd.isna(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
@@ -111,19 +116,13 @@ def estimate(value: float, low: float, high: float) -> str:
 
 def _entry(one: dict[Any, Any], brief: bool) -> str:
     """Ours and in parentheses the paper's; ours is bold, or the paper's where ours is missing."""
-    ours, printed = _number(one, ""), _number(one, "published_")
+    ours, printed = spread(one["mean"], one["std"]), spread(one["published_mean"], one["published_std"])
     mark = "**{}**".format if one["bold"] else str
     if brief and (ours or printed):
         return ours or f"({printed})"
     if ours:
         return mark(ours) + (f" ({printed}, {signed(one['difference'])})" if printed else "")
     return f"{NOT_MEASURED} ({mark(printed)})" if printed else NOT_MEASURED
-
-
-def _number(one: dict[Any, Any], prefix: str) -> str:
-    """Mean and deviation; nothing where there is no mean."""
-    mean, std = one[f"{prefix}mean"], one[f"{prefix}std"]
-    return "" if pd.isna(mean) else f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
 
 
 def counted(values: "pd.Series[int]") -> str:
