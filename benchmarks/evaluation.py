@@ -20,6 +20,7 @@ from torch import nn
 
 from esp_core import networks
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training import engine, epoch, loop
@@ -118,7 +119,7 @@ def noise(ipc: int, classes: int, size: int, device: torch.device) -> epoch.Imag
     labels = torch.arange(classes).repeat_interleave(ipc).to(device)
     split = Split(torch.rand((len(labels), 3, size, size), generator=seeds.generator("noise", ipc)).to(device), labels)
     middle = torch.full((3,), 0.5, device=device)
-    data = Dataset("noise", split, split, tuple(map(str, range(classes))), middle, middle / 2, "benchmark")
+    data = Dataset("noise", split, split, tuple(map(str, range(classes))), Normalisation(middle, middle / 2), "benchmark")
     return epoch.Images(split.images, split.labels, data)
 
 

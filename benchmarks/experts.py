@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from esp_core import networks
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.training import engine
 from esp_core.trajectories.trainer import Recipe, Trainer
@@ -222,7 +223,7 @@ def cifar10(images: int) -> Dataset:
     first, second = (Split(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].long()) for rows in (train, test))
     scaled = first.images.float() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    return Dataset("cifar10", first, second, tuple(map(str, range(10))), mean, std, "benchmark")
+    return Dataset("cifar10", first, second, tuple(map(str, range(10))), Normalisation(mean, std), "benchmark")
 
 
 def read(name: str, count: int) -> Tensor:

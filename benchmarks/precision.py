@@ -21,6 +21,7 @@ from scipy import stats
 from benchmarks.experts import cifar10, folder
 from esp_core import networks
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training import engine, epoch, loop
@@ -43,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     devices.reuse_memory()
     data = shrunk(cifar10(TRAIN), arguments.size)
-    machine = devices.describe(data.mean.device)
+    machine = devices.describe(data.train.images.device)
     print(f"# {machine['device']}, {machine['threads']} threads, torch {machine['torch']}, Python {platform.python_version()}")
     print(
         f"# {'real CIFAR-10 images' if folder() else 'NOISE, not images: set ESP_REAL_DATA'}, {arguments.size}x{arguments.size}, ", end=""
@@ -106,7 +107,7 @@ class Runs:
 
     def _network(self, seed: int) -> torch.nn.Module:
         own: dict[str, Any] = {"width": self.arguments.width} if self.arguments.network in ("convnet3", "resnet10") else {}
-        return networks.build(self.arguments.network, 3, self.arguments.size, 10, seed=seed, **own).to(self.data.mean.device)
+        return networks.build(self.arguments.network, 3, self.arguments.size, 10, seed=seed, **own).to(self.data.train.images.device)
 
 
 def shrunk(data: Dataset, size: int) -> Dataset:
@@ -117,7 +118,8 @@ def shrunk(data: Dataset, size: int) -> Dataset:
         return Split(torch.cat([F.adaptive_avg_pool2d(part.float() / 255, size) for part in parts]), split.labels)
 
     train, test = small(data.train), small(data.test)
-    return replace(data, train=train, test=test, mean=train.images.mean((0, 2, 3)), std=train.images.std((0, 2, 3), correction=0))
+    of = Normalisation(train.images.mean((0, 2, 3)), train.images.std((0, 2, 3), correction=0))
+    return replace(data, train=train, test=test, normalisation=of)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def condense(
     experts: int = 10,
     training: dict[str, Any] | None = None,
     flip: bool = True,
+    whiten: str | None = None,
     seed: int = 0,
     device: str = "auto",
     classes: Sequence[str] | None = None,
@@ -41,9 +42,9 @@ def condense(
     `folder` receives the prepared data, the experts and the set, and is read again by the next call: experts made once serve
     every IPC and method. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the method
     needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another
-    class; `classes` are their names, numbers without it; `out` is a file to which the set is written too. Further keywords change the
-    method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line for each mistake, before anything is
-    written.
+    class; `whiten="zca"` where they are to be whitened; `classes` are their names, numbers without it; `out` is a file to which the
+    set is written too. Further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises
+    UserError, a line for each mistake, before anything is written.
     """
     if not isinstance(method, str) or method == methods.FULL:
         raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")
@@ -52,7 +53,7 @@ def condense(
         "study": NAME,
         "seed": seed,
         "device": device,
-        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip, "options": {"path": NAME}}},
+        "datasets": {NAME: {"kind": "npz", "ipc": [ipc], "flip": flip, "whiten": whiten, "options": {"path": NAME}}},
         "distill_network": own,
         "networks": [own["name"]] if isinstance(own, Mapping) else [],
         "experts": _training(training, experts),
@@ -132,7 +133,7 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
     _, channels, size, _ = pixels.shape
     trial.check(specs.spec(study, "trial", NAME), trial.Facts("images", classes, channels, size, np.bincount(targets).tolist()))
     devices.pick(study.config["device"])
-    data = _prepared(pixels, targets, classes, folder)
+    data = _prepared(pixels, targets, classes, folder, study.datasets[NAME]["whiten"])
     manifest = _experts(study, data, folder) if study.uses_experts(cell[0], int(cell[1]), cell[2]) else None
     spec, code = specs.spec(study, "distill", *cell), jobcode.code(study, "distill", *cell)
     made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
@@ -142,17 +143,17 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
     return out
 
 
-def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path) -> Path:
+def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path, whiten: str | None) -> Path:
     """The images as a prepared dataset, all of them for training: what tests the set is the caller's to keep apart."""
     from esp_core.datasets import store
     from esp_core.datasets.source import Part, Source
 
     code = source_digest("esp_core.datasets.store")
-    content = [code, pixels.shape, list(classes), digest(pixels.tobytes()), digest(targets.tobytes())]
+    content = [code, pixels.shape, list(classes), digest(pixels.tobytes()), digest(targets.tobytes()), whiten]
     out = folder / f"data-{digest(canonical(content))}.h5"
     if not out.exists():
         part = Part("images", pixels, targets)
-        store.write(out, NAME, Source(classes, part, part, {"from": "arrays"}), {"code": code})
+        store.write(out, NAME, Source(classes, part, part, {"from": "arrays"}), {"code": code}, whiten=whiten)
     return out
 
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.passes import Weighted
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
@@ -30,7 +31,7 @@ CHOICES = {
 def setting(kind, loss="bce", seed=3, device="cpu"):
     """A synthetic set, a state, real images and their labels, all in torch's default type."""
     generator = torch.Generator().manual_seed(seed)
-    task = Task(CLASSES, 4, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+    task = Task(CLASSES, 4, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
     synthetic = parametrisations.build(task, **KINDS[kind])
     synthetic.initialise(generator, None)
     synthetic.to(torch.device(device))

@@ -1,9 +1,12 @@
 """A dataset and experts so small that a stage runs in a second, and recipes over them."""
 
+from dataclasses import replace
+
 import torch
 
 from esp_core import networks
-from esp_core.datasets import Dataset, Split
+from esp_core.datasets import Dataset, Split, whitening
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.networks.flat import FlatNetwork, flatten
 
 CLASSES, SIZE = 3, 8
@@ -34,7 +37,13 @@ def dataset(per_class=12):
     split = Split(images, labels)
     scaled = images.float() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    return Dataset("small", split, Split(images[: CLASSES * 4], labels[: CLASSES * 4]), ("a", "b", "c"), mean, std, "digest")
+    return Dataset("small", split, Split(images[: CLASSES * 4], labels[: CLASSES * 4]), ("a", "b", "c"), Normalisation(mean, std), "digest")
+
+
+def whitened(data, fitted_to=None):
+    """`data` normalised by ZCA, fitted to so many of its training images."""
+    fit = whitening.fit(data.train.images[:fitted_to].numpy())
+    return replace(data, normalisation=Normalisation.read(data.normalisation.mean.tolist(), data.normalisation.std.tolist(), fit))
 
 
 class Experts:

@@ -10,6 +10,7 @@ from dataset_files import cifar_records, digest
 
 from esp_core import datasets, networks, parametrisations
 from esp_core.datasets.catalogue import ENTRIES
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.condensed import load_condensed
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
@@ -113,7 +114,7 @@ def two_steps(made):
 
     Whether it is the authors' constants that take pixels there is up to the data.
     """
-    std = made.data.std.double().view(-1, 1, 1)  # the mean falls out of a difference
+    std = made.data.normalisation.std.double().view(-1, 1, 1)  # the mean falls out of a difference
     places = [made.synthetic.tensors["pixels"].detach().double()]
     gradients = []
 
@@ -174,10 +175,10 @@ def test_kip_moves_normalised_pixels_by_adam(ipc, published):
 
 def test_published_constants_are_in_the_data_their_digest_and_the_set(published, measured, tmp_path):
     data, other = datasets.load(published), datasets.load(measured)
-    assert data.mean.tolist() == pytest.approx(CIFAR10.mean) and data.std.tolist() == pytest.approx(CIFAR10.std)
+    assert data.normalisation.mean.tolist() == pytest.approx(CIFAR10.mean) and data.normalisation.std.tolist() == pytest.approx(CIFAR10.std)
     assert torch.equal(other.train.images, data.train.images) and other.digest != data.digest
     pixels = other.train.images.double() / 255
-    assert other.std.tolist() == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), rel=1e-6)
+    assert other.normalisation.std.tolist() == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), rel=1e-6)
     distill.run(specs.spec(study(), "distill", "cifar10", "1", "random"), published, None, tmp_path / "set.safetensors")
     made = load_condensed(tmp_path / "set.safetensors")
     assert made.metadata["task"]["mean"] == pytest.approx(CIFAR10.mean) and made.metadata["task"]["std"] == pytest.approx(CIFAR10.std)
@@ -209,7 +210,7 @@ def test_pixels_are_clamped_when_their_authors_clamp_them(method):
     """Never, but for IDC, which does it before each network, of a hundred steps."""
     for ipc in (1, 10, 50):
         settings = methods.recipe(method, "cifar10", ipc)["parametrisation"] | {"init": "noise"}
-        made = parametrisations.build(Task(2, 1, 3, 8, torch.tensor(CIFAR10.mean), torch.tensor(CIFAR10.std)), **settings)
+        made = parametrisations.build(Task(2, 1, 3, 8, Normalisation(torch.tensor(CIFAR10.mean), torch.tensor(CIFAR10.std))), **settings)
         clamped = []
         for step in range(1, 301):
             made.tensors["pixels"].fill_(99.0)

@@ -1,7 +1,6 @@
 """What a plan knows of a set's size is what the parametrisation itself finds, and a cell without room is one line at the plan."""
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +33,7 @@ def outcome(ask):
 @given(KINDS, CELLS)
 @settings(deadline=None, max_examples=150)
 def test_the_plan_refuses_what_the_job_would_refuse_and_nothing_else(parametrisation, cell):
-    task = Task(cell.classes, cell.ipc, cell.channels, cell.size, torch.zeros(cell.channels), torch.ones(cell.channels))
+    task = Task(cell.classes, cell.ipc, cell.channels, cell.size)
     assert cell.budget == task.budget
     assert outcome(lambda: budget.check(parametrisation, cell)) == outcome(lambda: parametrisations.build(task, **parametrisation))
 

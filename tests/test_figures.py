@@ -136,7 +136,7 @@ def test_the_png_holds_the_images_pixel_by_pixel_and_both_files_are_the_same_aga
 
 
 def stored(path, dataset="digits", method="esp", classes=("zero", "one")):
-    task = Task(len(classes), 1, 1, 8, torch.zeros(1), torch.ones(1))
+    task = Task(len(classes), 1, 1, 8)
     settings = {"kind": "pixels"}
     synthetic = parametrisations.build(task, **settings)
     made = {"spec": {"dataset": dataset, "ipc": 1, "method": method}} if dataset else {}

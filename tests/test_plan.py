@@ -107,7 +107,7 @@ def test_a_network_that_fails_is_named():
 )
 def test_synthetic_images_and_their_decoding_are_those_of_the_parametrisation(settings, ipc, size):
     found, decoding = counting.synthetic(settings, ipc, replace(IMAGES, size=size))
-    made = parametrisations.build(Task(10, ipc, 3, size, torch.zeros(3), torch.ones(3)), **settings)
+    made = parametrisations.build(Task(10, ipc, 3, size), **settings)
     with FlopCounterMode(display=False) as counter:
         made.decode(torch.arange(made.units))
     assert (found, decoding.operations * made.images) == (made.images, pytest.approx(counter.get_total_flops()))
@@ -147,6 +147,9 @@ def test_a_distillation_costs_the_real_images_forward_and_the_synthetic_ones_by_
     assert dm.seconds == pytest.approx(3 + 2 + 4 * (2 * 0.1 + 160 * FORWARD + 10 * (3 * FORWARD + PIXELS)))
     assert dm.disk == pytest.approx(10 * 256 * 4 + 1500 + 600)
     assert cost(study, "distill", "digits", "1", "random").seconds == 3.0
+    white = Study({**SMALL, "datasets": {"digits": SMALL["datasets"]["digits"] | {"whiten": "zca"}}})
+    for job in (("prepare", "digits"), ("distill", "digits", "1", "dm")):
+        assert cost(white, *job).disk - cost(study, *job).disk == pytest.approx(256 * 256 * 4)
 
 
 def test_the_projection_loss_needs_no_real_images_but_a_second_derivative_and_an_inner_step(study):

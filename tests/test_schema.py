@@ -61,7 +61,7 @@ def lines(config):
     return str(error.value).splitlines()
 
 
-EXPERTS = "count, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, zca, precision"
+EXPERTS = "count, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, precision"
 MISTAKES = [
     ("experts.learning_rate", 0.1, f"experts.learning_rate: unknown key; allowed: {EXPERTS}"),
     ("experts.epoch", 5, f"experts.epoch: unknown key; did you mean epochs? allowed: {EXPERTS}"),
@@ -73,7 +73,6 @@ MISTAKES = [
     ("experts.lr", float("nan"), "experts.lr: nan is not a number"),
     ("experts.epochs", 20.0, "experts.epochs: 20.0 is not a whole number"),
     ("experts.count", True, "experts.count: true is not a whole number"),
-    ("experts.zca", "no", "experts.zca: 'no' is not true or false"),
     ("experts.keep", 22, "experts.keep: 22 is more than there are; allowed: at most 21, experts.epochs + 1"),
     (
         "experts.augment",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from esp_core.datasets import FORMAT
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.datasets.splitting import stratified
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import digest
@@ -32,15 +33,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images on one device. `mean` and `std` (C,) float32, in [0, 1], normalise: those of all
-    training images, or published ones."""
+    """Training and test images on one device. `normalisation` is that of all training images, or a published one."""
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
-    mean: Tensor
-    std: Tensor
+    normalisation: Normalisation
     digest: str
     coarse_classes: tuple[str, ...] = ()
 
@@ -51,15 +50,13 @@ class Dataset:
         return channels, height, width
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(x - mean) / std as float32; `images` (n, C, H, W) are uint8, or floating-point in [0, 1], and may carry a gradient."""
-        values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        mean, std = (t.to(images.device).view(-1, 1, 1) for t in (self.mean, self.std))
-        return (values - mean) / std
+        """What networks see, float32, of `images` (n, C, H, W): uint8, or floating-point in [0, 1], maybe with a gradient."""
+        return self.normalisation.normalise(images).float()
 
     def holdout(self, fraction: float, seed: int) -> "Dataset":
         """A Dataset without the test images: its `test` is `fraction` of the training images, its `train` the rest.
 
-        Stratified and a function of `seed` alone. Mean and std stay as they are, so that networks trained on either agree.
+        Stratified and a function of `seed` alone. The normalisation stays as it is, so that networks trained on either agree.
         Raises UserError for a class of one image.
         """
         kept, held = stratified(self.train.labels, fraction, "holdout", seed, classes=self.classes)
@@ -100,8 +97,7 @@ def _read(file: h5py.File, device: torch.device) -> Dataset:
         train=_split(file["train"], device),
         test=_split(file["test"], device),
         classes=_names(file, "classes"),
-        mean=torch.tensor(file.attrs["mean"], dtype=torch.float32, device=device),
-        std=torch.tensor(file.attrs["std"], dtype=torch.float32, device=device),
+        normalisation=Normalisation.read(file.attrs["mean"], file.attrs["std"], file).to(device),
         digest=file.attrs["digest"],
         coarse_classes=_names(file, "coarse_classes"),
     )

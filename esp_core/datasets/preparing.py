@@ -25,7 +25,7 @@ def prepare(spec: Mapping[str, Any], out: Path, files: Path | None = None) -> No
     source = read(Request(spec["dataset"], spec["study_seed"], files), **spec["options"])
     code = source_digest("esp_core.stages.prepare", kinds.place("dataset", spec["kind"])[0])
     provenance = {"spec": canonical(spec), "code": code, "versions": canonical(_versions())}
-    store.write(out, spec["dataset"], source, provenance, spec.get("normalisation"))
+    store.write(out, spec["dataset"], source, provenance, spec.get("normalisation"), spec.get("whiten"))
     for line in _counted(source):
         print(f"{spec['dataset']}: {line}", file=sys.stderr)
 

@@ -4,6 +4,8 @@
     train/labels   int64 (N,); train/coarse_labels too, where there are two levels
     test/…         the same
     classes        names; coarse_classes too, where there are two levels
+    zca_mean       float32 (D,), and zca_matrix (D, D), D = C x H x W, where the images are to be whitened: (x - zca_mean) @ zca_matrix
+                   of a flat image x in [0, 1]
     attributes     format, name, mean and std (C,) in [0, 1], of the training images or as published, digest of the content, origin (JSON),
                    and the caller's provenance
 
@@ -20,22 +22,30 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from esp_core.datasets import FORMAT
 from esp_core.datasets.source import Images, Part, Source, check_labels
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError
+from esp_core.study.budget import too_large_to_whiten
 from esp_core.study.provenance import canonical, digest
 
 BLOCK = 1_000  # images
 
 
 def write(
-    path: Path, name: str, source: Source, provenance: Mapping[str, Any], normalisation: Mapping[str, list[float]] | None = None
+    path: Path,
+    name: str,
+    source: Source,
+    provenance: Mapping[str, Any],
+    normalisation: Mapping[str, list[float]] | None = None,
+    whiten: str | None = None,
 ) -> None:
     """Write `source` to `path`, whole or not at all. `provenance` becomes attributes; its values are strings or numbers.
 
-    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images.
+    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: "zca" or None.
+    The digest of whitened data is a function of the images, not of how a machine rounds the matrix.
 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.
     """
@@ -44,15 +54,28 @@ def write(
     if 0.0 in std:
         raise UserError(f"{source.train.where}: channel {std.index(0.0)} has one value in every training image; leave that channel out")
     parts = {"train": source.train, "test": source.test}
+    fitted, fit = _whitening(source.train) if whiten else ({}, {})
     size = sum(part.images.nbytes + 16 * len(part.labels) for part in parts.values()) + (1 << 20)  # and names and attributes
+    size += sum(values.nbytes for values in fitted.values())
     with files.replacing(path) as temporary, _created(temporary, size) as file:
         digests = {key: _write_part(file.create_group(key), part) for key, part in parts.items()}
         for key, names in (("classes", source.classes), ("coarse_classes", source.coarse_classes)):
             if names:
                 file.create_dataset(key, data=list(names), dtype=h5py.string_dtype())
-        content = [source.train.images.shape[1:], source.classes, digests, *([dict(normalisation)] if normalisation else [])]
+        for key, values in fitted.items():
+            file.create_dataset(key, data=values)
+        content = [source.train.images.shape[1:], source.classes, digests, *(dict(changed) for changed in (normalisation, fit) if changed)]
         file.attrs.update({"format": FORMAT, "name": name, "origin": canonical(source.origin), "digest": digest(canonical(content))})
         file.attrs.update({"mean": np.array(mean), "std": np.array(std), **(normalisation or {}), **provenance})
+
+
+def _whitening(train: Part) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """The arrays that are stored, and how they were fitted."""
+    if why := too_large_to_whiten(*train.images.shape[1:3]):
+        raise UserError(f"{train.where}: {why}")
+    from esp_core.datasets import whitening  # torch and kornia, which other data do without
+
+    return {key: values.numpy() for key, values in whitening.fit(train.images).items()}, {"zca": whitening.EPS}
 
 
 def moments(images: Images) -> tuple[list[float], list[float]]:

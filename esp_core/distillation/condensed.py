@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esp_core import parametrisations
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import sealed
 from esp_core.runtime.errors import UserError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from esp_core.datasets import Dataset
 
 FORMAT = "esp-condensed-1"
+SPACES = {"normalised": "by mean and standard deviation", "zca": "ZCA whitening"}
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,25 @@ class Condensed:
     task: Task
     metadata: dict[str, Any]
 
+    @property
+    def normalisation(self) -> Normalisation:
+        return self.task.normalisation
+
     def normalise(self, images: Tensor) -> Tensor:
-        """[0, 1] images (n, C, H, W) -> normalised."""
-        return self.task.normalise(images)
+        """What networks see of [0, 1] images (n, C, H, W)."""
+        return self.normalisation.normalise(images)
 
 
 def save_condensed(
     path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]
 ) -> None:
     """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
-    task = synthetic.task
+    task, normalisation = synthetic.task, synthetic.task.normalisation
     header = {
         "task": {
             **{k: getattr(task, k) for k in ("classes", "ipc", "channels", "size")},
-            "mean": task.mean.tolist(),
-            "std": task.std.tolist(),
+            "mean": normalisation.mean.tolist(),
+            "std": normalisation.std.tolist(),
         },
         "parametrisation": settings,
         "classes": list(classes),
@@ -58,7 +64,7 @@ def save_condensed(
         "budget_used": synthetic.used,
         "images": synthetic.images,
     }
-    sealed.write(path, synthetic.tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    sealed.write(path, {**synthetic.tensors, **normalisation.tensors}, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
 def load_condensed(path: str | Path) -> Condensed:
@@ -67,7 +73,7 @@ def load_condensed(path: str | Path) -> Condensed:
     units = torch.arange(synthetic.units)
     with torch.no_grad():
         decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
-        images = synthetic.task.denormalise(decoded)
+        images = synthetic.task.normalisation.denormalise(decoded)
     return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
 
 
@@ -78,8 +84,10 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
     if (shape := (task.channels, task.size, task.size)) != data.shape:
         differ.append(("image shape", str(shape), str(data.shape)))
-    for name in ("mean", "std"):
-        own, other = (getattr(of, name).tolist() for of in (task, data))
+    if condensed.normalisation.space != data.normalisation.space:
+        differ.append(("normalisation", *(SPACES[of.normalisation.space] for of in (condensed, data))))
+    for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
+        own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
@@ -94,7 +102,7 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])
         fields = dict(header["task"])
-        task = Task(**{**fields, "mean": torch.tensor(fields["mean"]), "std": torch.tensor(fields["std"])})
+        task = Task(normalisation=Normalisation.read(fields.pop("mean"), fields.pop("std"), tensors), **fields)
         synthetic = parametrisations.build(task, **header["parametrisation"])
         if [type(name) for name in header["classes"]] != [str] * task.classes:
             raise ValueError(f"no names for {task.classes} classes")
@@ -103,7 +111,10 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
         raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
     expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
+    if task.normalisation.zca is not None:
+        numbers = task.channels * task.size**2
+        expected |= {"zca_mean": (numbers,), "zca_matrix": (numbers, numbers)}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
         raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
-    synthetic.tensors = tensors
+    synthetic.tensors = {name: tensors[name] for name in synthetic.tensors}
     return synthetic, header

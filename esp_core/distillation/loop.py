@@ -45,7 +45,7 @@ class Distillation:
         self.names = (spec["study_seed"], "distill", spec["dataset"], spec["ipc"])
         self.step = 0
         self.classes = len(data.classes)
-        task = Task(self.classes, spec["ipc"], channels, size, data.mean.cpu(), data.std.cpu())
+        task = Task(self.classes, spec["ipc"], channels, size, data.normalisation.to("cpu"))
         if methods.uses_network(self.recipe):
             trying.check(spec["network"], channels, size, self.classes, trying.TEACHES)
         fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})

@@ -23,8 +23,9 @@ def saturation(synthetic: Parametrisation, data: "Dataset") -> float:
     """
     with torch.no_grad():
         stored = synthetic.tensors.get("pixels")
-        normalised = torch.cat([synthetic.decode(part) for part in torch.arange(synthetic.units).split(256)]) if stored is None else stored
-        pixels = synthetic.task.denormalise(normalised)
+        if stored is None or synthetic.task.normalisation.zca is not None:  # which is undone on whole images alone
+            stored = torch.cat([synthetic.decode(part) for part in torch.arange(synthetic.units).split(256)])
+        pixels = synthetic.task.normalisation.denormalise(stored)
     if getattr(synthetic, "clamp", True):
         return max(0.0, _at_an_end(pixels) - _at_an_end(data.train.images))
     return float((~((pixels >= -FAR) & (pixels <= 1 + FAR))).float().mean())

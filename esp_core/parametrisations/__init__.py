@@ -5,12 +5,13 @@ can decode by itself: an image of `pixels`, a code of `latent` (which gives one 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime.errors import UserError
 from esp_core.study import kinds
 from esp_core.study.budget import Cell
@@ -18,18 +19,9 @@ from esp_core.study.budget import Cell
 
 @dataclass(frozen=True)
 class Task(Cell):
-    """What is condensed: a cell whose images are normalised by `mean` and `std` (channels,)."""
+    """What is condensed: a cell, and how its images are normalised, by nothing unless given."""
 
-    mean: Tensor
-    std: Tensor
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """[0, 1] images (n, C, H, W) -> normalised."""
-        return (images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
-
-    def denormalise(self, images: Tensor) -> Tensor:
-        """Normalised images (n, C, H, W) -> [0, 1]."""
-        return images * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+    normalisation: Normalisation = field(default_factory=lambda: Normalisation(torch.zeros(1), torch.ones(1)))
 
 
 class Parametrisation(ABC):
@@ -72,7 +64,7 @@ class Parametrisation(ABC):
     def to(self, device: torch.device) -> None:
         """Move `tensors` and the normalisation to `device`."""
         self.tensors = {name: t.to(device) for name, t in self.tensors.items()}
-        self.task = Task(**{**self.task.__dict__, "mean": self.task.mean.to(device), "std": self.task.std.to(device)})
+        self.task = replace(self.task, normalisation=self.task.normalisation.to(device))
 
 
 class RealImages(ABC):

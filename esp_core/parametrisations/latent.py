@@ -77,7 +77,7 @@ class Latent(Parametrisation):
                 scale, shift = self.tensors[f"decoder.{layer}.scale"], self.tensors[f"decoder.{layer}.shift"]
                 x = F.group_norm(x, self.decoders, scale, shift).relu()
         images = x.reshape(-1, self.task.channels, self.task.size, self.task.size).sigmoid()
-        return self.task.normalise(images)
+        return self.task.normalisation.normalise(images)
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -41,8 +41,7 @@ class Pixels(Parametrisation):
         if self.clamp and steps % self.clamp == 0:
             with torch.no_grad():
                 pixels = self.tensors["pixels"]
-                low, high = (self.task.normalise(torch.full_like(pixels[:1], edge)) for edge in (0.0, 1.0))
-                torch.maximum(torch.minimum(pixels, high, out=pixels), low, out=pixels)
+                pixels.copy_(self.task.normalisation.clamp(pixels))
 
 
 def build(task: Task, init: Literal["noise", "random", "herding"] = "noise", clamp: Annotated[int, ">= 0"] = 0) -> Pixels:

@@ -35,26 +35,21 @@ class Cost:
 
 def cost(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
     """Of the job that a line of `study.jobs()` names."""
-    if stage in _COMPUTED:
+    if stage in _STAGES:
         job = spec(study, stage, *arguments)
-        found = _COMPUTED[stage](study, on, job, shape(study, job["dataset"]))
+        found = _STAGES[stage](study, on, job, shape(study, job["dataset"]))
     else:
-        found = _written(study, on, stage, *arguments)
+        found = _small(study, on, stage, *arguments)
     return replace(found, disk=found.disk + rate("disk", "job"))
 
 
-def _written(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
-    """Of a job that trains nothing, without what every job leaves."""
+def _small(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
+    """Of a job that reads and writes, without what every job leaves."""
     start = on.values["start"]
     if stage == "download":
         entry = catalogue.ENTRIES[study.datasets[arguments[0]]["kind"]]
         size = sum(member.size for member in entry.members) + (entry.archive.size if entry.archive else 0)
         return Cost(size / rate("workflow", "megabytes"), size)
-    if stage == "prepare":
-        kind, data = study.datasets[arguments[0]]["kind"], shape(study, arguments[0])
-        images, labels = data.train + data.test, 16 if kind == "cifar100" else 8
-        notes = () if data.known else (f"{arguments[0]}: taken as {images:,} images of {data.size}x{data.size}, 10 classes",)
-        return Cost(start + images / rate("workflow", "images"), images * (data.values + labels) + rate("disk", "prepared"), notes=notes)
     if stage == "manifest":
         return Cost(start, study.experts(arguments[0])["count"] * rate("disk", "manifest"))
     if stage == "figures":
@@ -64,6 +59,18 @@ def _written(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
     if stage in ("tables", "comparisons", "claims", "settings"):
         return Cost(on.values["light"], rate("disk", "table"))
     return Cost(start, notes=("a stage without rates is taken as the start of a job",))
+
+
+def _prepare(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
+    images, labels = data.train + data.test, 16 if job["kind"] == "cifar100" else 8
+    notes = () if data.known else (f"{job['dataset']}: taken as {images:,} images of {data.size}x{data.size}, 10 classes",)
+    seconds = on.values["start"] + images / rate("workflow", "images")
+    return Cost(seconds, images * (data.values + labels) + _matrix(job, data) + rate("disk", "prepared"), notes=notes)
+
+
+def _matrix(job: Spec, data: Shape) -> float:
+    """Bytes of the whitening matrix beside the data, and in every condensed set."""
+    return FLOAT * data.values**2 if "whiten" in job else 0
 
 
 def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
@@ -97,7 +104,7 @@ def _trial(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
 
 def _distill(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     recipe = job["recipe"]
-    disk = job["ipc"] * data.classes * data.values * FLOAT + rate("disk", "condensed")
+    disk = job["ipc"] * data.classes * data.values * FLOAT + _matrix(job, data) + rate("disk", "condensed")
     seconds, memory = on.values["start"], on.values["memory"] + (data.train + data.test) * data.values
     if not (recipe["iterations"] and recipe["objectives"]):
         return Cost(seconds, disk, memory, True)
@@ -174,9 +181,9 @@ def _footprint(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     return Cost(seconds * rate("workflow", "following"), rate("disk", "table"), 0.0, True)
 
 
-_COMPUTED: dict[str, Callable[[Study, Device, Spec, Shape], Cost]] = {
+_STAGES: dict[str, Callable[[Study, Device, Spec, Shape], Cost]] = {
     **dict.fromkeys(("trial", "network"), _trial),
-    **{"experts": _experts, "distill": _distill, "evaluate": _evaluate, "footprint": _footprint},
+    **{"prepare": _prepare, "experts": _experts, "distill": _distill, "evaluate": _evaluate, "footprint": _footprint},
 }
 
 

@@ -84,7 +84,7 @@ def synthetic(parametrisation: Mapping[str, Any], ipc: int, data: Shape) -> tupl
 @cache
 def _synthetic(parametrisation: str, ipc: int, data: Shape) -> tuple[int, Count]:
     with torch.device("meta"):
-        task = Task(data.classes, ipc, data.channels, data.size, torch.zeros(data.channels), torch.ones(data.channels))
+        task = Task(data.classes, ipc, data.channels, data.size)
         made = parametrisations.build(task, **json.loads(parametrisation))
         tensors, unit = [tensor.requires_grad_() for tensor in made.tensors.values()], torch.arange(1)
         return made.images, _count(lambda: made.decode(unit), tensors, made.images_per_unit)

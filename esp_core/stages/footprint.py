@@ -20,6 +20,7 @@ from torch import Tensor
 from esp_core import networks
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation import memory
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import flatten
@@ -78,8 +79,8 @@ def distillation(
     labels = torch.arange(classes).repeat_interleave(recipe["real_batch"])
     pixels = torch.randint(256, (len(labels), channels, size, size), dtype=torch.uint8, generator=seeds.generator(0, "footprint"))
     split = Split(pixels.to(device), labels)
-    mean, std = torch.full((channels,), 0.5, device=device), torch.full((channels,), 0.25, device=device)
-    data = Dataset("noise", split, split, tuple(map(str, range(classes))), mean, std, "")
+    middle = torch.full((channels,), 0.5, device=device)
+    data = Dataset("noise", split, split, tuple(map(str, range(classes))), Normalisation(middle, middle / 2), "")
     experts = MadeUpExperts(network, images, teacher.get("length", 0) + 1, device)
     return Distillation(spec | {"recipe": {**recipe, **changed}}, data, cast(Trajectories, experts), device)
 

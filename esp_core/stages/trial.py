@@ -75,7 +75,7 @@ def _build(one: dict[str, Any], facts: Facts) -> None:
             f"{facts.name}: class {facts.classes[label]} has {fewest} training images, fewer than IPC {ipc}; "
             f"lower the IPC to {fewest} or add images"
         )
-    task = Task(len(facts.classes), ipc, facts.channels, facts.size, torch.zeros(facts.channels), torch.ones(facts.channels))
+    task = Task(len(facts.classes), ipc, facts.channels, facts.size)
     synthetic = parametrisations.build(task, **one["parametrisation"])
     synthetic.initialise(torch.Generator().manual_seed(0), _Blank(facts))
 

@@ -23,6 +23,17 @@ class Cell:
         return self.ipc * self.classes * self.channels * self.size**2
 
 
+MOST_WHITENED = 4096  # numbers of an image: a matrix of 67 MB in every condensed set
+
+
+def too_large_to_whiten(channels: int, size: int) -> str:
+    """Why images have no whitening matrix, "" where they have one."""
+    if (numbers := channels * size**2) <= MOST_WHITENED:
+        return ""
+    matrix = f"a whitening matrix of {4e-6 * numbers**2:,.0f} MB in every condensed set"
+    return f"images of {numbers:,} numbers would need {matrix}; allowed: whiten null, or at most {MOST_WHITENED:,} numbers"
+
+
 def check(parametrisation: Mapping[str, Any], cell: Cell) -> None:
     """Raise UserError where the settings of a parametrisation, kind included, do not fit `cell`. Other kinds than two always do."""
     settings = {key: value for key, value in parametrisation.items() if key not in ("kind", "init")}

@@ -65,14 +65,20 @@ def untrained(study: "Study") -> Iterator[str]:
 
 
 def unfitting(study: "Study") -> Iterator[str]:
-    """Parametrisations that a cell asked for has no room for, where the dataset's shape is known before it is read."""
+    """Parametrisations that a cell has no room for, and whitening of what is too large, where the dataset's shape is known before it is
+    read; and a clamp that whitening rules out."""
     for dataset, ipc, method in study.condensed():
-        settings = study.datasets[dataset]
+        settings, parametrisation = study.datasets[dataset], study.recipe(dataset, ipc, method)["parametrisation"]
+        if settings["whiten"] and parametrisation["kind"] == "formation" and parametrisation.get("clamp"):
+            key = _key(study, method, dataset, ipc, "parametrisation")
+            yield f"{key}.clamp: parts of whitened images cannot be clamped; allowed: 0, where datasets.{dataset}.whiten is set"
         if entry := catalogue.ENTRIES.get(settings["kind"]):
             channels, side, _ = entry.shape
             cell = budget.Cell(entry.classes, ipc, channels, settings["options"].get("size", side))
+            if settings["whiten"] and (why := budget.too_large_to_whiten(channels, cell.size)):
+                yield f"datasets.{dataset}.whiten: {why}"
             try:
-                budget.check(study.recipe(dataset, ipc, method)["parametrisation"], cell)
+                budget.check(parametrisation, cell)
             except UserError as error:
                 yield f"methods.{method}.cells.{dataset}/{ipc}: {error}"
 
@@ -113,6 +119,8 @@ def _dataset(study: "Study", name: str) -> Iterator[str]:
         )
     if settings["normalisation"] == "published" and not (entry and entry.std):
         yield f"{key}.normalisation: nothing is published for {kind}; allowed: measured"
+    if settings["whiten"] and settings["normalisation"] == "published":
+        yield f"{key}.normalisation: published has no meaning beside whiten, which takes its place; leave one of the two out"
 
 
 def _network(key: str, network: Mapping[str, Any]) -> Iterator[str]:

@@ -23,9 +23,9 @@ def _common(study: Study, dataset: str) -> Spec:
 
 
 def _split(study: Study, dataset: str) -> Spec:
-    """`_common`, and which images count as training and test images."""
-    fraction = study.datasets[dataset].get("validation")
-    return _common(study, dataset) | ({} if fraction is None else {"validation": fraction})
+    """`_common`, which images count as training and test images, and whether they are whitened."""
+    own = {key: study.datasets[dataset].get(key) for key in ("validation", "whiten")}
+    return _common(study, dataset) | {key: value for key, value in own.items() if value is not None}
 
 
 def _download(study: Study, dataset: str) -> Spec:
@@ -39,6 +39,8 @@ def _prepare(study: Study, dataset: str) -> Spec:
     if settings["normalisation"] == "published":
         entry = catalogue.ENTRIES[settings["kind"]]
         job["normalisation"] = {"mean": list(entry.mean), "std": list(entry.std)}
+    if settings["whiten"]:
+        job["whiten"] = settings["whiten"]
     if own := identity(settings["kind"], settings["options"]):
         job["own"] = own
     return _common(study, dataset) | job

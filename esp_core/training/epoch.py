@@ -16,7 +16,8 @@ class Images:
     """Images on the device: floating-point or uint8 (n, C, H, W), normalised batch by batch."""
 
     def __init__(self, images: Tensor, labels: Tensor, data: Dataset):
-        self.images, self.labels, self.data = images.to(data.mean.device), labels.to(data.mean.device), data
+        device = data.train.images.device
+        self.images, self.labels, self.data = images.to(device), labels.to(device), data
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -5,7 +5,7 @@ remembered between epochs but the momentum, so an expert is the same in whatever
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from esp_core.runtime.errors import UserError
 from esp_core.training import engine
 from esp_core.training.descent import SGD
 from esp_core.training.epoch import Images, accuracy, sizes, steps
-from esp_core.trajectories import whitening
 
 LONG = 50  # epochs of MTT's experts
 State = dict[str, Tensor]  # `weights` and, with momentum, its `momentum` buffer, each (P,) float32 on the CPU
@@ -34,7 +33,6 @@ class Recipe:
     weight_decay: float = 0.0
     batch: int = 256
     augment: str = "color_crop_cutout_flip_scale_rotate"
-    zca: bool = False
     precision: str = "auto"
 
 
@@ -45,19 +43,11 @@ def settings(spec: dict[str, Any]) -> Recipe:
     return Recipe(**spec)
 
 
-def whitened(data: Dataset) -> Dataset:
-    """`data` with its images whitened once and for all, float32, which `normalise` then leaves as they are."""
-    whiten = whitening.fit(data.train.images)
-    train, test = (replace(split, images=whiten(split.images)) for split in (data.train, data.test))
-    return replace(data, train=train, test=test, mean=torch.zeros_like(data.mean), std=torch.ones_like(data.std))
-
-
 class Trainer:
     """One network on a device, trained an epoch at a time. The experts of a shard take turns in it, since it is compiled once."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, data: Dataset, plan: engine.Plan | None = None):
         """`plan` says how it is run, else what an expert of `LONG` epochs is worth, so that more epochs begin with the same ones."""
-        data = whitened(data) if recipe.zca else data
         self.network, self.recipe = network, recipe
         self.train, self.test = (Images(split.images, split.labels, data) for split in (data.train, data.test))
         work = engine.Work(sizes(len(self.train), recipe.batch, LONG))

@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.datasets.splitting import stratified
 from esp_core.runtime.errors import UserError
 
@@ -14,7 +15,7 @@ def dataset(counts=(30, 20, 10)):
     labels = torch.cat([torch.full((n,), label) for label, n in enumerate(counts)])
     images = torch.randint(0, 256, (len(labels), 2, 5, 5), generator=generator).byte()
     split = Split(images, labels, labels // 2)
-    return Dataset("mine", split, split, ("a", "b", "c"), torch.tensor([0.5, 0.25]), torch.tensor([0.2, 0.1]), "digest")
+    return Dataset("mine", split, split, ("a", "b", "c"), Normalisation(torch.tensor([0.5, 0.25]), torch.tensor([0.2, 0.1])), "digest")
 
 
 def test_normalise_takes_bytes_and_floats():

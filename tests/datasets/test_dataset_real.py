@@ -32,8 +32,8 @@ def test_cifar(kind, real, download, prepare):
     data = datasets.load(prepare(kind, download(kind, real(ENTRIES[kind].folder)), dataset=kind))
     entry, (mean, std, first) = ENTRIES[kind], CIFAR[kind]
     assert data.shape == entry.shape and len(data.classes) == entry.classes
-    torch.testing.assert_close(data.mean, torch.tensor(mean), rtol=0, atol=1e-8)
-    torch.testing.assert_close(data.std, torch.tensor(std), rtol=0, atol=1e-8)
+    torch.testing.assert_close(data.normalisation.mean, torch.tensor(mean), rtol=0, atol=1e-8)
+    torch.testing.assert_close(data.normalisation.std, torch.tensor(std), rtol=0, atol=1e-8)
     assert per_class(data.train) == {entry.images_per_class} and per_class(data.test) == {1000 if kind == "cifar10" else 100}
     assert (int(data.train.labels[0]), int(data.test.labels[0])) == first
     normal = data.normalise(data.train.images[:5000])
@@ -79,7 +79,7 @@ def test_a_repacked_cifar10_passes_and_a_changed_byte_does_not(real, download, p
     files = download("cifar10", mirror)
     assert json.loads(files.read_text())["verified"] == "members"
     data = datasets.load(prepare("cifar10", files))
-    torch.testing.assert_close(data.mean, torch.tensor(CIFAR["cifar10"][0]), rtol=0, atol=1e-8)
+    torch.testing.assert_close(data.normalisation.mean, torch.tensor(CIFAR["cifar10"][0]), rtol=0, atol=1e-8)
     with (mirror / "cifar-10-binary.tar.gz").open("r+b") as archive:
         archive.seek(100_000_000)
         byte = archive.read(1)

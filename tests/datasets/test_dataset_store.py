@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from dataset_files import left_in
+from kornia.enhance import ZCAWhitening
 
 from esp_core import datasets
 from esp_core.datasets import store
@@ -91,6 +92,25 @@ def test_digest_depends_on_content_alone(tmp_path):
     assert digest("c.h5", {"spec": "1"}, source(images=images)) != first
     labels[[0, 1]] = labels[[1, 0]]
     assert digest("d.h5", {"spec": "1"}, source(labels=labels)) != first
+
+
+def test_whitening_is_kornias_and_changes_the_digest(tmp_path):
+    for name, whiten in (("a.h5", None), ("b.h5", "zca")):
+        store.write(tmp_path / name, "a", source(), {}, whiten=whiten)
+    plain, white = (datasets.load(tmp_path / name) for name in ("a.h5", "b.h5"))
+    assert plain.normalisation.zca is None and plain.digest == "d33a81a99c76fda4" != white.digest
+    images = torch.from_numpy(made()[0])
+    expected = ZCAWhitening(eps=0.1).fit(images.float() / 255)(white.test.images.float() / 255)
+    assert torch.equal(white.normalise(white.test.images), expected)
+    held = white.holdout(0.5, seed=0)
+    assert torch.equal(held.normalise(white.test.images), expected)
+
+
+def test_images_too_large_to_whiten_are_refused_in_one_line(tmp_path):
+    images = made(shape=(3, 37, 37))[0]
+    with pytest.raises(UserError, match=r"^here: images of 4,107 numbers would need a whitening matrix of 67 MB .*at most 4,096 numbers$"):
+        store.write(tmp_path / "a.h5", "a", source(images=images, test=Part("there", images, made()[1])), {}, whiten="zca")
+    assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(

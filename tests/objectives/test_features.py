@@ -6,6 +6,7 @@ from torch import nn
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.passes import Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
@@ -28,7 +29,7 @@ class Setting:
     def __init__(self, shape=SHAPES[0], kind="pixels", real_labels=None):
         classes, size, depth = shape
         generator = torch.Generator().manual_seed(4)
-        task = Task(classes, 3, 1, size, torch.tensor([0.4]), torch.tensor([0.3]))
+        task = Task(classes, 3, 1, size, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
         self.synthetic = parametrisations.build(task, **KINDS[kind])
         self.synthetic.initialise(generator, None)
         for tensor in self.synthetic.tensors.values():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.passes import Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
@@ -31,7 +32,7 @@ def double_precision():
 class Setting:
     def __init__(self, kind="pixels", real_labels=None):
         generator = torch.Generator().manual_seed(3)
-        task = Task(CLASSES, 3, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+        task = Task(CLASSES, 3, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
         self.synthetic = parametrisations.build(task, **KINDS[kind])
         self.synthetic.initialise(generator, None)
         for tensor in self.synthetic.tensors.values():

@@ -7,6 +7,7 @@ from small import LATENT, NETWORK, Experts, dataset
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
@@ -31,7 +32,7 @@ def double_precision():
 def outer_step(kind="pixels", count=3, augment="none", ipc=4):
     """A step with `count` networks side by side, or with theta alone for None, and the modules behind them."""
     generator = torch.Generator().manual_seed(3)
-    task = Task(CLASSES, ipc, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+    task = Task(CLASSES, ipc, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
     synthetic = parametrisations.build(task, **KINDS[kind])
     synthetic.initialise(generator, None)
     for tensor in synthetic.tensors.values():

@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
@@ -35,7 +36,7 @@ def double_precision():
 def outer_step(kind="pixels", width=4, seed=3, units=None):
     """A step on untrained weights whose expert goes a made-up way, and the module behind its network."""
     generator = torch.Generator().manual_seed(seed)
-    task = Task(CLASSES, 4, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+    task = Task(CLASSES, 4, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
     synthetic = parametrisations.build(task, **KINDS[kind])
     synthetic.initialise(generator, None)
     for tensor in synthetic.tensors.values():

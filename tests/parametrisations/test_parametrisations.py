@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from esp_core import parametrisations
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.budget import codes_per_class, decoder_numbers
@@ -18,7 +19,7 @@ CELLS = [
 
 
 def task(classes, ipc, channels, size):
-    return Task(classes, ipc, channels, size, torch.full((channels,), 0.45), torch.full((channels,), 0.25))
+    return Task(classes, ipc, channels, size, Normalisation(torch.full((channels,), 0.45), torch.full((channels,), 0.25)))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -77,7 +78,7 @@ def test_pixels_come_back_to_what_can_be_shown_every_so_many_steps():
     made.restrict(199)
     assert made.tensors["pixels"].abs().max() == 99
     made.restrict(200)
-    shown = made.task.denormalise(made.decode(torch.arange(2)))
+    shown = made.task.normalisation.denormalise(made.decode(torch.arange(2)))
     assert shown.min() >= -1e-6 and shown.max() <= 1 + 1e-6
     assert shown[0, 0, 0, 0] == pytest.approx(1) and shown[0, 0, 0, 1] == pytest.approx(0, abs=1e-6)
 

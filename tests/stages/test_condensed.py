@@ -1,19 +1,24 @@
 """Condensed sets: what goes in comes out; what is no condensed set is refused in one line; exports hold the images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from kornia.enhance import ZCAWhitening
 from PIL import Image
-from small import CLASSES, LATENT, SIZE
+from small import CLASSES, LATENT, SIZE, dataset, whitened
 
 from esp_core import load_condensed, parametrisations
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.condensed import check_data, save_condensed
 from esp_core.distillation.export import export
 from esp_core.parametrisations import Task
+from esp_core.runtime import sealed
 from esp_core.runtime.errors import UserError
 
-TASK = Task(CLASSES, 2, 1, SIZE, torch.tensor([0.4]), torch.tensor([0.3]))
+TASK = Task(CLASSES, 2, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
 
 
 @pytest.fixture(params=["pixels", "latent"])
@@ -68,8 +73,8 @@ def data_like(task, classes, **changes):
     """A dataset that fits a set of `task` but for `changes`."""
     size, channels = changes.get("size", task.size), changes.get("channels", task.channels)
     split = Split(torch.zeros(2, channels, size, size, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
-    mean, std = (changes.get(name, getattr(task, name)) for name in ("mean", "std"))
-    return Dataset("other", split, split, classes, mean, std, "digest")
+    mean, std = (changes.get(name, getattr(task.normalisation, name)) for name in ("mean", "std"))
+    return Dataset("other", split, split, classes, Normalisation(mean, std), "digest")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,43 @@ def test_data_that_a_set_was_not_made_for_are_refused(stored, classes, changes, 
     check_data(path, condensed, data_like(TASK, ("a", "b/c", "d")))
     with pytest.raises(UserError, match=f"set.safetensors: {told}"):
         check_data(path, condensed, data_like(TASK, classes, **changes))
+
+
+@pytest.fixture
+def white(tmp_path):
+    """A whitened set, and the data that it was made from."""
+    data = whitened(dataset())
+    synthetic = parametrisations.build(Task(CLASSES, 2, 1, SIZE, data.normalisation), kind="pixels")
+    synthetic.tensors["pixels"] = data.normalise(data.train.images[:6])
+    save_condensed(tmp_path / "set", synthetic, {"kind": "pixels"}, data.classes, {})
+    return tmp_path / "set", data
+
+
+def test_a_whitened_set_whitens_by_itself(white):
+    path, data = white
+    made = load_condensed(path)
+    torch.testing.assert_close(made.images, data.train.images[:6] / 255, rtol=0, atol=1e-6)
+    kornias = ZCAWhitening(eps=0.1).fit(data.train.images.float() / 255)
+    assert torch.equal(made.normalise(data.test.images / 255), kornias(data.test.images / 255))
+    assert made.metadata["budget_used"] == made.metadata["budget"] == 6 * SIZE**2
+    check_data(path, made, data)
+
+
+def test_a_set_of_one_space_is_refused_for_data_of_another(white, stored):
+    (path, data), (other, _) = white, stored
+    with pytest.raises(UserError, match="its normalisation is ZCA whitening, that of the data small by mean and standard deviation; give"):
+        check_data(path, load_condensed(path), dataset())
+    like = replace(data_like(TASK, ("a", "b/c", "d")), normalisation=data.normalisation)
+    with pytest.raises(UserError, match="its normalisation is by mean and standard deviation, that of the data other ZCA whitening; give"):
+        check_data(other, load_condensed(other), like)
+
+
+@pytest.mark.parametrize("change", [{"zca_matrix": None}, {"zca_mean": None}, {"zca_mean": torch.zeros(3)}])
+def test_half_a_whitening_is_damage(white, change):
+    tensors, metadata = sealed.read(white[0])
+    sealed.write(white[0], {name: t for name, t in {**tensors, **change}.items() if t is not None}, metadata)
+    with pytest.raises(UserError, match="set: (damaged or not a condensed set .'zca_matrix'|its tensors do not fit)"):
+        load_condensed(white[0])
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c", "d"), ("a", "b", 3)])

@@ -184,7 +184,7 @@ def test_rows_of_another_job_are_not_taken_up(trained, tmp_path, change):
 def test_a_set_of_other_classes_is_refused_before_anything_is_trained(trained, tmp_path):
     """(cat, dog) tested on (dog, cat) would be an accuracy below chance."""
     data = dataset()
-    task = parametrisations.Task(3, 1, 1, 8, data.mean, data.std)
+    task = parametrisations.Task(3, 1, 1, 8, data.normalisation)
     path, settings = tmp_path / "set.safetensors", {"kind": "pixels"}
     for classes in (data.classes, data.classes[::-1]):
         save_condensed(path, parametrisations.build(task, **settings), settings, classes, {})

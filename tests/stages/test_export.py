@@ -23,7 +23,7 @@ NAMES = st.lists(st.one_of(st.sampled_from(HARD), st.text(max_size=8), st.intege
 
 def stored(folder, classes):
     """A condensed set of one image a class whose brightness is its label."""
-    task = Task(len(classes), 1, 1, SIZE, torch.tensor([0.0]), torch.tensor([1.0]))
+    task = Task(len(classes), 1, 1, SIZE)
     synthetic = parametrisations.build(task, kind="pixels")
     labels = torch.arange(len(classes)).view(-1, 1, 1, 1)
     synthetic.tensors["pixels"] = (labels / 255).expand(-1, 1, SIZE, SIZE).contiguous()

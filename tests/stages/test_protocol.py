@@ -15,6 +15,7 @@ import torch
 
 from esp_core import networks
 from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training.epoch import Images, accuracy
@@ -37,7 +38,7 @@ def test_ten_random_images_a_class_teach_as_much_as_the_paper_says(real_data):
     training = split(folder, [f"data_batch_{i}.bin" for i in range(1, 6)])
     scaled = training.images.float() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
-    data = Dataset("cifar10", training, split(folder, ["test_batch.bin"]), tuple("0123456789"), mean, std, "")
+    data = Dataset("cifar10", training, split(folder, ["test_batch.bin"]), tuple("0123456789"), Normalisation(mean, std), "")
     test = Images(data.test.images, data.test.labels, data)
     settings = protocol(methods.protocol("dsa", {"epochs": EPOCHS, "augment": "none"}))
     found = []

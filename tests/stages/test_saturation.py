@@ -1,8 +1,10 @@
 """A rate that is too high is said, in the log and in the set, also where a clamp hides it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from small import SGD, SIZE, Experts, dataset, spec
+from small import SGD, SIZE, Experts, dataset, spec, whitened
 
 from esp_core import datasets, load_condensed, parametrisations
 from esp_core.distillation.saturation import saturation
@@ -11,7 +13,7 @@ from esp_core.stages import distill
 from esp_core.trajectories import reader
 
 DATA = dataset()
-TASK = Task(3, 2, 1, SIZE, DATA.mean, DATA.std)
+TASK = Task(3, 2, 1, SIZE, DATA.normalisation)
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +22,11 @@ def small(monkeypatch):
     monkeypatch.setattr(reader, "Trajectories", lambda *_: Experts())
 
 
-def made(values, **settings):
+def made(values, normalisation=DATA.normalisation, **settings):
     """Six images of 64 pixels, which hold `values` in turn, in [0, 1]."""
-    synthetic = parametrisations.build(TASK, kind="pixels", **settings)
+    synthetic = parametrisations.build(replace(TASK, normalisation=normalisation), kind="pixels", **settings)
     pixels = torch.tensor(values).repeat(6 * SIZE**2 // len(values)).view(6, 1, SIZE, SIZE)
-    synthetic.tensors["pixels"] = TASK.normalise(pixels)
+    synthetic.tensors["pixels"] = normalisation.normalise(pixels)
     return synthetic
 
 
@@ -45,6 +47,11 @@ def test_the_share_of_pixels_that_hold_nothing(values, clamp, share):
     real = float(((DATA.train.images == 0) | (DATA.train.images == 255)).float().mean())
     assert 0 < real < 0.02
     assert saturation(made(values, clamp=int(clamp)), DATA) == pytest.approx(max(0.0, share - real) if clamp else share, abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "clamp", "share"), [([0.5, 0.1], 1, 0.0), ([0.0, 0.5], 1, 0.5), ([-20.0, 0.5, 0.5, 0.5], 0, 0.25)])
+def test_whitened_pixels_are_counted_as_they_are_shown(values, clamp, share):
+    assert saturation(made(values, whitened(DATA).normalisation, clamp=clamp), DATA) == pytest.approx(share, abs=0.02)
 
 
 def test_what_real_images_have_is_not_saturation():

@@ -76,7 +76,7 @@ def test_published_loops_and_rates():
 
 
 def outer(**optimiser):
-    task = Task(2, 1, 1, 4, torch.zeros(1), torch.ones(1))
+    task = Task(2, 1, 1, 4)
     made = parametrisations.build(task, "pixels", clamp=0)
     return Outer(made, {"iterations": 10, "optimiser": {"kind": "sgd", "lr_pixels": 0.8, **optimiser}}), made.tensors["pixels"]
 

@@ -17,7 +17,6 @@ SPEC = {
         "weight_decay": 0.0,
         "batch": 300,
         "augment": "color_crop_cutout_scale_rotate",
-        "zca": False,
         "precision": "float32",
     },
     "keep": 4,

@@ -26,7 +26,7 @@ def small_network(seed=0):
 
 def plain_losses(network, recipe, data, steps, *names):
     """The recipe as one would write it down: normalise all, shuffle, augment, torch.optim.SGD."""
-    images = (data.train.images.float() / 255 - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
+    images = (data.train.images.float() / 255 - data.normalisation.mean.view(-1, 1, 1)) / data.normalisation.std.view(-1, 1, 1)
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     losses, epoch = [], 0
     while len(losses) < steps:
@@ -114,12 +114,6 @@ def test_only_the_first_snapshots_are_kept(stored, make, tmp_path):
     assert short["steps"].shape[1] == 2
     assert short["accuracy"][0] == long["accuracy"][0]  # all epochs were trained
     assert np.array_equal(short["loss"][0], long["loss"][0])
-
-
-def test_zca_trains_on_whitened_images(stored, make, tmp_path):
-    loss = content(make(tmp_path / "zca.h5", count=1, zca=True))["loss"][0]
-    assert loss[-1] < loss[0]
-    assert not np.array_equal(loss, content(stored / "shard-000.h5")["loss"][0])
 
 
 @pytest.mark.parametrize(
