@@ -32,7 +32,7 @@ demo: $(READY)
 	@python workflow/scripts/unlock.py $(DEMO)
 	snakemake $(DEMO) --quiet host reason
 	snakemake $(DEMO) --report results/demo/report.html --quiet all
-	@python -m esp_core tables show results/demo
+	@python -m esp_core show results/demo
 
 paper: $(READY)
 	@python -m esp_core plan
@@ -48,9 +48,11 @@ endif
 ROWS := released/cifar10
 TABLES := results/measured
 measured: $(READY)
-	@for table in 1 4; do python -m esp_core tables --spec "$$(python -m esp_core study config/cifar10.yaml tables $$table)" \
-	  --rows $$(find $(ROWS)/evaluated -name '*.csv') --published esp_core/reporting/published.csv --out $(TABLES)/table$$table.csv; done
-	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n\n'; cat $(TABLES)/table1.md; echo; cat $(TABLES)/table4.md; } > docs/measured.md
+	@for job in 'tables 1' 'tables 4' comparisons; do python -m esp_core $${job% *} \
+	  --spec "$$(python -m esp_core study config/cifar10.yaml $$job)" --rows $$(find $(ROWS)/evaluated -name '*.csv') \
+	  --published esp_core/reporting/published.csv --out "$(TABLES)/$$(echo $$job | sed 's/s //').csv"; done
+	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n\n'; cat $(TABLES)/table1.md; echo; \
+	  cat $(TABLES)/table4.md; echo; cat $(TABLES)/comparisons.md; } > docs/measured.md
 
 test: $(READY)
 	pytest

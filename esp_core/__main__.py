@@ -14,6 +14,7 @@ COMMANDS = {
         "distill": ("stages.distill", "condense one cell by one method; export a set as images"),
         "evaluate": ("stages.evaluate", "train networks on a condensed set, a released one too, and test them"),
         "tables": ("stages.tables", "a table, measured beside published"),
+        "comparisons": ("stages.comparisons", "paired differences of methods"),
         "claims": ("stages.claims", "the paper's claims, each with a verdict"),
         "figures": ("stages.figures", "grids of synthetic images"),
         "footprint": ("stages.footprint", "memory of a step, for Figure 7"),
@@ -23,6 +24,7 @@ COMMANDS = {
     "Tools": {
         "condense": ("stages.condense", "condense a folder of images, without Snakemake"),
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
+        "show": ("stages.show", "where a study's results lie, and its Table 1"),
         "plan": ("planning.plan", "what a study will cost"),
         "import": ("stages.import_set", "a condensed set that somebody else's code made, written as one of ours"),
         "watch": ("stages.watch", "which jobs of a study run, how far they are, their last loss"),
@@ -49,7 +51,7 @@ def usage() -> str:
     """Every command, a line each."""
     lines = ["usage: esp COMMAND …        esp COMMAND --help says more"]
     for title, group in COMMANDS.items():
-        lines += ["", f"{title}:", *(f"  {name:<10} {line}" for name, (_, line) in group.items())]
+        lines += ["", f"{title}:", *(f"  {name:<11} {line}" for name, (_, line) in group.items())]
     return "\n".join(lines)
 
 

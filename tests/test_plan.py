@@ -43,13 +43,10 @@ SMALL = {
     },
     "evaluation": {"seeds": 3, "epochs": 10, "full": {"epochs": 1}},
 }
-# ConvNet-3 of width 8 on digits at 16x16, counted by hand: three convolutions, norms, ReLUs, halvings, and 8 x 2 x 2 to 10.
 DIGITS = counting.Shape(classes=10, channels=1, size=16, train=1400, test=397)
-OPERATIONS = 2 * 9 * (1 * 8 * 256 + 8 * 8 * 64 + 8 * 8 * 16) + 2 * 32 * 10
-ACTIVATIONS = 3 * 8 * (256 + 64 + 16) + 8 * (64 + 16 + 4) + 10 + 3 * 2 * 8  # the means and deviations of three norms
-KEPT = 4 * (256 + 2 * 8 * (256 + 64 + 16) + 8 * (64 + 16 + 4) + 3 * 2 * 8)  # bytes
-PARAMETERS = (9 + 1 + 2) * 8 + 2 * (9 * 8 + 1 + 2) * 8 + 33 * 10
-FORWARD = OPERATIONS / 1e9 + ACTIVATIONS / 1e8
+NET = counting.network(SMALL["distill_network"], DIGITS)  # a test below counts by hand
+OPERATIONS, KEPT, PARAMETERS = NET.operations, NET.kept, NET.parameters
+FORWARD = OPERATIONS / 1e9 + NET.activations / 1e8
 PIXELS = 12 * 256 / 1e8  # taking an image out of the set, there and back
 
 
@@ -69,7 +66,7 @@ def cost(study, *job, **changes):
 IMAGES = counting.Shape(classes=10, channels=3, size=32, train=100, test=10)
 
 
-@pytest.mark.parametrize(("size", "channels", "width", "depth"), [(32, 3, 128, 3), (16, 1, 32, 3), (64, 3, 128, 4)])
+@pytest.mark.parametrize(("size", "channels", "width", "depth"), [(16, 1, 8, 3), (64, 3, 128, 4)])
 def test_convnet3_is_counted_as_by_hand(size, channels, width, depth):
     found = counting.network({"name": "convnet3", "width": width, "depth": depth}, replace(IMAGES, channels=channels, size=size))
     sides = [size // 2**i for i in range(depth + 1)]
@@ -84,7 +81,7 @@ def test_convnet3_is_counted_as_by_hand(size, channels, width, depth):
     assert found.kept == 4 * (sum((i + 2 * width) * side**2 for i, side in zip(inputs, sides[:-1], strict=True)) + norms + features)
 
 
-@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnetv2s", "tests.small:dropping"])
+@pytest.mark.parametrize("name", ["resnet10", "tests.small:dropping"])
 def test_a_network_is_counted_as_it_runs(name):
     found = counting.network({"name": name}, IMAGES)
     network = networks.build(name, channels=3, size=32, classes=10, seed=0).eval()
@@ -267,36 +264,21 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
 
 
 def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
-    before, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
-    for name in (
-        "data/digits.h5",
-        "data/digits.trial.json",
-        "data/digits.network.json",
-        "experts/digits/shard-000.h5",
-        "distilled/digits/ipc-1/dm.safetensors",
-    ):
-        path = tmp_path / "small" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    after, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
-    assert {row.stage: (row.jobs, row.done) for row in after} == {
-        "download": (0, 0),
-        "prepare": (3, 3),
-        "experts": (3, 1),
-        "distill": (3, 1),
-        "evaluate": (4, 0),
-        "tables": (3, 0),
-        "figures": (1, 0),
-        "all": (17, 5),
-    }
-    assert after[1].hours == after[1].wall == after[1].disk == 0 and before[1].hours > 0
-    assert after[2].hours < before[2].hours
-    for job in study.jobs():
-        path = tmp_path / places.output(study.name, *job)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    whole, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)
-    assert (whole[-1].done, whole[-1].wall, whole[-1].disk) == (17, 0, 0)
+    def planned(jobs):
+        for job in jobs:
+            path = tmp_path / places.output(study.name, *job)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return {row.stage: row for row in plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)[0]}
+
+    jobs = list(study.jobs())
+    none, some, every = planned([]), planned(jobs[:4]), planned(jobs)
+    found = {stage: (row.jobs, row.done) for stage, row in some.items()}
+    ahead = {"download": (0, 0), "prepare": (3, 3), "experts": (3, 1)}
+    assert found == {**ahead, "distill": (3, 0), "evaluate": (4, 0), "tables": (3, 0), "figures": (1, 0), "all": (17, 4)}
+    assert some["prepare"].hours == some["prepare"].wall == some["prepare"].disk == 0 < none["prepare"].hours
+    assert some["experts"].hours < none["experts"].hours
+    assert (every["all"].done, every["all"].wall, every["all"].disk) == (17, 0, 0)
 
 
 def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_chain(study, monkeypatch):
@@ -333,10 +315,6 @@ def test_this_machine_runs_a_job_a_core_or_a_job_a_gpu(here, jobs, threads, monk
         assert (default.cores, default.device, default.here) == (6, here, True)
         assert {(default.jobs(stage, True), default.of(stage)) for stage in plan.RULES} == {(jobs, threads)}
         assert default.jobs("tables", False) == 6
-
-
-def test_cores_are_those_that_snakemake_counts():
-    assert plan._cores() == available_cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -381,35 +359,12 @@ def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(
     assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
 
 
-def test_make_paper_shows_the_plan_first():
-    for arguments in (["paper"], ["paper", "RUN=1"]):
-        done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-        lines = done.stdout.splitlines()
-        first = next(i for i, line in enumerate(lines) if "esp_core plan" in line)
-        assert first < next(i for i, line in enumerate(lines) if line.startswith("snakemake"))
-
-
-# Against the demo as it ran here.
-
-
-@pytest.fixture(scope="module")
-def demo():
-    """The demo's study, where it was run to its end."""
-    study = load(ROOT / "config" / "demo.yaml")
-    missing = [job for job in study.jobs() if not (DEMO.parent / places.output(study.name, *job)).is_file()]
-    if missing or not (DEMO / "report.html").is_file():
-        pytest.skip(f"results/demo is not complete: make demo ({len(missing)} jobs missing)")
-    return study
-
-
-def test_the_demos_disk_is_predicted_within_a_tenth(demo):
-    rows, _ = plan.plan(demo, "cpu", plan.Slots(2, 2, {}))
+def test_the_demo_took_the_disk_and_the_time_that_are_planned():
+    """Where it ran here to its end: disk within a tenth; no more than half too much time, for jobs two at a time beside other work."""
+    study, on = load(ROOT / "config" / "demo.yaml"), plan.device("cpu")
+    if not all((DEMO.parent / places.output(study.name, *job)).is_file() for job in study.jobs()) or not (DEMO / "report.html").is_file():
+        pytest.skip("results/demo is not complete: make demo")
+    rows, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}))
     assert rows[-1].disk == pytest.approx(sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()), rel=0.1)
-
-
-def test_the_demos_time_is_no_more_than_half_too_much(demo):
-    """By the wall seconds of its jobs, which ran two at a time; other work on the machine can only add to them."""
-    files = list((DEMO / "benchmarks").rglob("*.jsonl"))
-    took = sum(json.loads(path.read_text().splitlines()[-1])["s"] for path in files)
-    one = plan.device("cpu")
-    assert sum(costing.cost(demo, one, *job).seconds for job in demo.jobs()) < 1.5 * took
+    took = sum(json.loads(path.read_text().splitlines()[-1])["s"] for path in (DEMO / "benchmarks").rglob("*.jsonl"))
+    assert sum(costing.cost(study, on, *job).seconds for job in study.jobs()) < 1.5 * took

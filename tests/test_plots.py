@@ -4,11 +4,9 @@ import csv
 import re
 import statistics
 
-import pandas as pd
 import pytest
 from test_tables import put, row_files
 
-from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError
 from esp_core.stages import plots
 
@@ -72,11 +70,3 @@ def test_rows_of_two_protocols_are_not_drawn_together(tmp_path):
     rows = [{"ipc": 10, "method": name, "synthetic_batch": batch} for name, batch in (("esp", None), ("esp_64", 64))]
     with pytest.raises(UserError, match="more than one protocol"):
         plots.sweep({**SPEC, "rows": rows}, row_files(tmp_path))
-
-
-def test_the_same_figure_gives_the_same_bytes(tmp_path):
-    frame = pd.DataFrame([("steps", "esp", 10, 1, 5e6), ("ipc", "esp", 1, 1, 4e6)], columns=["axis", "method", "ipc", "steps", "bytes"])
-    for name in ("a", "b"):
-        save(plots.memory(SPEC, frame), tmp_path / f"{name}.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()

@@ -130,6 +130,8 @@ MISTAKES = [
     ("evaluation.milestones", [0.5, 1.5], "evaluation.milestones[1]: 1.5 is not allowed; allowed: less than 1"),
     ("tables.7", {}, "tables: '7' is not allowed; allowed: 1, 2, 3, 4"),
     ("tables.4.methods", ["esp", "kfss"], "tables.4.methods: kfss is not in the study; did you mean kfs?"),
+    ("comparisons", [{"of": "kfss", "against": "esp"}], "comparisons[0].of: kfss is not in the study; did you mean kfs?"),
+    ("comparisons", [{"of": "esp", "against": "full"}], "comparisons[0].against: full is not in the study;"),
     ("tables", {4: {"methods": ["esp"]}}, "methods.random: no table shows it; add it to one under tables, or leave it out"),
 ]
 

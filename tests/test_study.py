@@ -162,6 +162,17 @@ def test_one_cells_setting_changes_that_cells_spec_only():
     assert jobs == [("distill", "digits", "10", "esp"), ("settings",)]
 
 
+def test_comparisons_are_a_job_of_their_own_wherever_both_methods_are_evaluated():
+    one, two = (small(comparisons=[{"of": "esp", "against": other}]) for other in ("dm", "random"))
+    assert [job for job in one.jobs() if job not in small().jobs()] == [("comparisons",)]
+    assert [job for job in two.jobs() if spec(one, *job) != spec(two, *job)] == [("comparisons",), ("settings",)]
+    places = [("digits", 1), ("digits", 10), ("cifar10", 1)]
+    assert one.compared() == tuple(("esp", "dm", *place, "convnet3") for place in places)
+    tables = {1: {"methods": ["random", "dm"]}, 2: {"methods": ["esp", "full"], "networks": ["resnet10"]}}
+    with pytest.raises(UserError, match=r"^comparisons\[0\]: esp and dm share no measured cell and network; show both in one table$"):
+        small(networks=["convnet3", "resnet10"], tables=tables, comparisons=[{"of": "esp", "against": "dm"}])
+
+
 def test_settings_of_one_dataset_lie_over_the_studys():
     datasets = {
         "digits": {

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from esp_core.planning.costing import Cost, cost
-from esp_core.planning.rates import Device, device, rates
+from esp_core.planning.rates import Device, device, rate
 from esp_core.runtime.errors import UserError, command
 from esp_core.study import places
 from esp_core.study.config import Study, load
@@ -30,7 +30,7 @@ STAGES = {
     "experts": ("experts", "manifest"),
     "distill": ("distill", "import_set"),
     "evaluate": ("evaluate",),
-    "tables": ("tables", "claims", "settings"),
+    "tables": ("tables", "comparisons", "claims", "settings"),
     "figures": ("footprint", "figures", "plots"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
@@ -87,9 +87,8 @@ def _profile(profile: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"--profile {profile}: cannot be read ({' '.join(str(error).split())}); name a folder of workflow/profiles"
-        ) from None
+        said = " ".join(str(error).split())
+        raise UserError(f"--profile {profile}: cannot be read ({said}); name a folder of workflow/profiles") from None
 
 
 def _cores() -> int:
@@ -99,21 +98,24 @@ def _cores() -> int:
 
 def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
     """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
-    rows, notes, longest, work = [], [], [], []
-    workflow = {key: entry["value"] for key, entry in rates()["workflow"].items()}
+    rows, notes, chain, work = [], [], 0.0, 0.0
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
         todo = [job for job in jobs if results is None or not (results / places.output(study.name, *job)).is_file()]
         on = device(name, allowed.of(stage))
         costs = [cost(study, on, *job) for job in todo]
         notes += [note for one in costs for note in one.notes]
-        wall = sum((one.seconds + workflow["job"]) / allowed.jobs(stage, one.device) for one in costs)
-        longest.append(max((one.seconds for one in costs), default=0.0))
-        work.append(wall)
-        disk = sum(one.disk for one in costs)
-        memory = max((one.memory for one in costs), default=0.0)
-        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, longest[-1]) / 3600, disk, memory))
-    return [*rows, _total(rows, sum(work), sum(longest), workflow["start"])], list(dict.fromkeys(notes))
+        least = max((one.seconds for one in costs), default=0.0)
+        wall = sum((one.seconds + rate("workflow", "job")) / allowed.jobs(stage, one.device) for one in costs)
+        chain, work = chain + least, work + wall
+        disk, memory = sum(one.disk for one in costs), max((one.memory for one in costs), default=0.0)
+        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, least) / 3600, disk, memory))
+    # All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other.
+    left = any(row.jobs > row.done for row in rows)
+    jobs, done, hours, disk = (sum(getattr(row, key) for row in rows) for key in ("jobs", "done", "hours", "disk"))
+    wall, report = (max(work, chain) + rate("workflow", "start")) / 3600, rate("disk", "report")
+    whole = Row("all", jobs, done, hours, wall * left, disk + report * left, max(row.memory for row in rows))
+    return [*rows, whole], list(dict.fromkeys(notes))
 
 
 def _hours(costs: Iterable[Cost], on: Device) -> float:
@@ -122,40 +124,24 @@ def _hours(costs: Iterable[Cost], on: Device) -> float:
     return sum(one.seconds * (each if one.device else 1) for one in costs if one.device or not on.is_gpu) / 3600
 
 
-def _total(rows: list[Row], work: float, chain: float, start: float) -> Row:
-    """All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other."""
-    left = any(row.jobs > row.done for row in rows)
-    sums = [sum(getattr(row, name) for row in rows) for name in ("jobs", "done", "hours")]
-    report = float(rates()["disk"]["report"]["value"]) if left else 0.0
-    wall = (max(work, chain) + start) / 3600 if left else 0.0
-    return Row("all", int(sums[0]), int(sums[1]), sums[2], wall, sum(row.disk for row in rows) + report, max(row.memory for row in rows))
-
-
 def written(rows: Iterable[Row], name: str) -> Iterator[str]:
     """The rows as aligned lines."""
     unit = "GPU-hours" if device(name).is_gpu else "core-hours"
     yield f"{'stage':<10}{'jobs':>6}{'done':>6}{unit:>12}{'wall time':>14}{'disk':>10}{'memory':>10}"
     for row in rows:
-        cells = f"{_number(row.hours):>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
+        hours = f"{row.hours:,.0f}" if row.hours >= 10 else f"{row.hours:.2f}"
+        cells = f"{hours:>12}{_time(row.wall):>14}{_bytes(row.disk):>10}{_bytes(row.memory):>10}"
         yield f"{row.stage:<10}{row.jobs:>6}{row.done:>6}{cells}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
-
-
 def _time(hours: float) -> str:
-    for unit, size in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)):
-        if hours >= 2 * size:
-            return f"{hours / size:,.1f} {unit}"
-    return f"{hours * 3600:.0f} s"
+    found = [f"{hours / size:,.1f} {unit}" for unit, size in (("days", 24.0), ("h", 1.0), ("min", 1 / 60)) if hours >= 2 * size]
+    return found[0] if found else f"{hours * 3600:.0f} s"
 
 
 def _bytes(value: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value / 1e3:.0f} kB" if value else "-"
+    found = [f"{value / size:.1f} {unit}" for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)) if value >= size]
+    return found[0] if found else f"{value / 1e3:.0f} kB" if value else "-"
 
 
 def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
@@ -171,12 +157,10 @@ def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core plan", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study; config/config.yaml by default")
+    parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study, the paper by default")
+    parser.add_argument("--device", help="one that rates.yaml has rates for; by default what the study asks for and is here")
     parser.add_argument(
-        "--device", help="one that esp_core/planning/rates.yaml has rates for; by default what the study asks for and is here"
-    )
-    parser.add_argument(
-        "--profile", type=Path, default=DEFAULT if DEFAULT.is_dir() else None, help="Snakemake's profile; by default that of the checkout"
+        "--profile", type=Path, default=DEFAULT if DEFAULT.is_dir() else None, help="Snakemake's, the checkout's by default"
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
     args = parser.parse_args()
@@ -188,12 +172,10 @@ def main() -> None:
     name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
     on = device(name)
     rows, notes = plan(study, name, allowed, args.results)
-    notes += _crowded(rows, allowed, on)
     measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])
     at_once = f"{allowed.cores} cores, jobs at once: {allowed.jobs('distill', on_device=True)}, threads of each: {allowed.of('distill')}"
-    print(f"Study {study.name} on {name} ({measured}: esp_core/planning/rates.yaml), {at_once}")
-    print("\n".join(["", *written(rows, name), ""]))
-    print(
+    lines = [f"Study {study.name} on {name} ({measured}: esp_core/planning/rates.yaml), {at_once}", "", *written(rows, name), ""]
+    lines += [
         "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."
-    )
-    print("".join(f"Note: {note}.\n" for note in notes), end="")
+    ]
+    print("\n".join([*lines, *(f"Note: {note}." for note in (*notes, *_crowded(rows, allowed, on)))]))

@@ -23,6 +23,11 @@ def rates() -> dict[str, Any]:
     return dict(yaml.safe_load(Path(__file__).with_name("rates.yaml").read_text(encoding="utf-8")))
 
 
+def rate(section: str, name: str) -> float:
+    """A rate of a section that holds one for each name."""
+    return float(rates()[section][name]["value"])
+
+
 @dataclass(frozen=True)
 class Device:
     """Rates of a device, the processor's threads of each job, and the names of the rates that were never measured."""

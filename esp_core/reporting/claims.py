@@ -18,7 +18,6 @@ from esp_core.runtime.errors import UserError
 from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
 
 Key = tuple[str, str, int, str]  # method, dataset, IPC, network
-Look = Callable[[Key], Sample | None]
 PAPERS_NETWORK = "convnet3"  # of the paper's cells, where a claim names none
 
 
@@ -53,38 +52,40 @@ class Question:
 
     def key(self, side: str | Mapping[str, str], ipc: int | None = None) -> Key:
         """The run that one side of the test names: a method, or a mapping of method and network."""
-        names = {"method": side} if isinstance(side, str) else side
-        return (names["method"], self.dataset, self.ipcs[0] if ipc is None else ipc, names.get("network", self.network))
+        names = {"network": self.network, **({"method": side} if isinstance(side, str) else side)}
+        return (names["method"], self.dataset, self.ipcs[0] if ipc is None else ipc, names["network"])
 
     def compare(self, evidence: "Evidence") -> list[Comparison]:
         """The comparisons of its test."""
-        return TESTS[self.claim.test["kind"]][0](self, evidence, **{key: value for key, value in self.claim.test.items() if key != "kind"})
+        settings = dict(self.claim.test)
+        return TESTS[settings.pop("kind")][0](self, evidence, **settings)
 
     @property
     def allowed(self) -> Region:
         """The values that bear the claim out."""
         ((how, given),) = self.claim.decide.items()
         value = float(given[self.dataset] if isinstance(given, Mapping) else given)
-        regions = {"above": (value, math.inf), "below": (-math.inf, value), "about": (value / 2, value * 1.5), "within": (-value, value)}
-        return regions[how]
+        return {"above": (value, math.inf), "below": (-math.inf, value), "about": (value / 2, value * 1.5), "within": (-value, value)}[how]
 
     @property
     def case(self) -> str:
-        """Where it is asked, in words; empty for the study as a whole."""
-        ipcs = f"IPC {' to '.join(map(str, dict.fromkeys((self.ipcs[0], self.ipcs[-1]))))}" if self.ipcs else ""
-        network = "" if self.network == PAPERS_NETWORK else NETWORK_TITLES.get(self.network, self.network)
-        return ", ".join(filter(None, (DATASET_TITLES.get(self.dataset, self.dataset), ipcs, network)))
+        """Where it is asked, in words."""
+        if not self.ipcs:
+            return "Figure 7"
+        ipcs = f"IPC {' to '.join(map(str, dict.fromkeys((self.ipcs[0], self.ipcs[-1]))))}"
+        network = [] if self.network == PAPERS_NETWORK else [NETWORK_TITLES.get(self.network, self.network)]
+        return ", ".join([DATASET_TITLES.get(self.dataset, self.dataset), ipcs, *network])
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is measured. `of` and `against` find a run for the two sides of a comparison: a quoted number may stand for the second only.
+    """What is measured: `of` and `against` hold the runs for the two sides of a comparison, quoted numbers for the second only.
 
     `memory` has the columns method, ipc, steps, bytes and device (Figure 7), `batches` dataset, ipc, synthetic_batch, mean, std and n (8).
     """
 
-    of: Look
-    against: Look
+    of: Mapping[Key, Sample]
+    against: Mapping[Key, Sample]
     memory: pd.DataFrame
     batches: pd.DataFrame
 
@@ -92,9 +93,7 @@ class Evidence:
 def read(path: Path) -> list[Claim]:
     """The claims of the YAML file at `path`. Raises UserError where it is another's, or an entry has a key too many or too few."""
     try:
-        claims = [
-            Claim(**{**entry, "claim": " ".join(entry["claim"].split())}) for entry in yaml.safe_load(path.read_text("utf-8"))["claims"]
-        ]
+        claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text("utf-8"))["claims"]]
         return [claim for claim in claims if claim.about]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the list of claims cannot be read ({' '.join(str(error).split())}); restore the file") from None
@@ -106,32 +105,28 @@ def questions(claims: Iterable[Claim], spec: Mapping[str, Any]) -> Iterator[Ques
     `spec` names the study's `cells` and `networks`, and in `own` each dataset's network of distillation. A claim about the paper's cells
     is asked of those whose dataset the study has, measured or not; one of `datasets: any` also of the study's own datasets.
     """
-    have: dict[str, list[int]] = {}
-    for dataset, ipc in spec["cells"]:
-        have.setdefault(dataset, []).append(ipc)
     for claim in claims:
         if claim.about == "study":
             yield Question(claim)
-        for dataset, ipcs in have.items() if claim.about != "study" else ():
+            continue
+        for dataset in dict.fromkeys(name for name, _ in spec["cells"]):
             if dataset in claim.cells:
-                yield from _asked(claim, dataset, claim.cells[dataset], claim.networks or (PAPERS_NETWORK,))
+                ipcs, networks = claim.cells[dataset], claim.networks or (PAPERS_NETWORK,)
             elif claim.datasets == "any" and dataset not in DATASET_TITLES:
-                yield from _asked(claim, dataset, sorted(ipcs), _own_networks(claim, spec["networks"], spec["own"][dataset]))
+                ipcs = sorted(ipc for name, ipc in spec["cells"] if name == dataset)
+                networks = _own_networks(claim, spec["networks"], spec["own"][dataset])
+            else:
+                continue
+            groups = [tuple(ipcs)] if claim.about == "dataset" else [(ipc,) for ipc in ipcs]
+            if claim.test["kind"] != "monotone" or len(ipcs) > 1:
+                yield from (Question(claim, dataset, group, network) for network, group in product(networks, groups))
 
 
-def _asked(claim: Claim, dataset: str, ipcs: Iterable[int], networks: Iterable[str]) -> Iterator[Question]:
-    every = tuple(ipcs)
-    groups = [every] if claim.about == "dataset" else [(ipc,) for ipc in every]
-    if claim.test["kind"] != "monotone" or len(every) > 1:
-        yield from (Question(claim, dataset, group, network) for network, group in product(networks, groups))
-
-
-def _own_networks(claim: Claim, known: list[str], own: str) -> list[str]:
+def _own_networks(claim: Claim, known: list[str], own: str) -> tuple[str, ...]:
     """The networks of a study's own dataset that the claim is asked on: those it names, or the one of distillation."""
-    named = {side["network"] for side in claim.test.values() if isinstance(side, dict)}
-    if not named <= set(known):
-        return []
-    return [name for name in claim.networks if name in known and name != own] if claim.networks else [own]
+    if not {side["network"] for side in claim.test.values() if isinstance(side, dict)} <= set(known):
+        return ()
+    return tuple(name for name in claim.networks if name in known and name != own) if claim.networks else (own,)
 
 
 # The tests; claims.yaml says in words what each estimates.
@@ -139,24 +134,21 @@ def _own_networks(claim: Claim, known: list[str], own: str) -> list[str]:
 
 def _difference(asked: Question, seen: Evidence, of: Any, against: Any, relative: bool = False) -> list[Comparison]:
     keys = asked.key(of), asked.key(against)
-    one, other = seen.of(keys[0]), seen.against(keys[1])
+    one, other = seen.of.get(keys[0]), seen.against.get(keys[1])
     name = " - ".join(key[3] if keys[0][0] == keys[1][0] else key[0] for key in keys)
     return [difference(name, one, other, relative)] if one and other else []
 
 
 def _ordering(asked: Question, seen: Evidence, of: str, among: list[str], all: bool = False) -> list[Comparison]:
-    one = seen.of(asked.key(of))
-    others = {method: seen.against(asked.key(method)) for method in among}
-    if one is None or (all and None in others.values()):
-        return []
-    return [difference(f"{of} - {method}", one, other) for method, other in others.items() if other]
+    found = [comparison for method in among for comparison in _difference(asked, seen, of, method)]
+    return [] if all and len(found) < len(among) else found
 
 
 def _monotone(asked: Question, seen: Evidence, of: str) -> list[Comparison]:
-    samples = [(ipc, sample) for ipc in asked.ipcs if (sample := seen.of(asked.key(of, ipc)))]
-    if len(samples) < len(asked.ipcs):
-        return []
-    return [difference(f"IPC {more} - IPC {fewer}", larger, smaller) for (fewer, smaller), (more, larger) in pairwise(samples)]
+    samples = [(ipc, seen.of.get(asked.key(of, ipc))) for ipc in asked.ipcs]
+    pairs = [(f"IPC {more} - IPC {fewer}", larger, smaller) for (fewer, smaller), (more, larger) in pairwise(samples)]
+    found = [difference(name, larger, smaller) for name, larger, smaller in pairs if larger and smaller]
+    return found if len(found) == len(pairs) else []
 
 
 def _batch(asked: Question, seen: Evidence, of: str, against: str) -> list[Comparison]:

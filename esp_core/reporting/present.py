@@ -1,22 +1,16 @@
 """From the tidy table to what is read: the sheet of accuracies, the sheet of budgets, and the sentences below them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from esp_core.reporting.rows import FULL
-from esp_core.reporting.summary import paired_name
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES, Layout
 
-Title = Callable[[str, Any], str]  # ("method", "esp") -> "ESP (ours)"
 NOT_MEASURED = "not measured"
+SCORES = "In the CSV, recovery is accuracy over that of full data, and gain is accuracy less that of random images of the same budget."
 SATURATED = 0.25  # as distillation.saturation.TOLD, which would load torch
-IDC_NETWORKS = {  # of its models/resnet.py and densenet_cifar.py
-    "resnet10": "a ResNet-10 of widths 32 to 256, 1,228,970 parameters, for 64 to 512 and 4,903,242",
-    "densenet121": "a DenseNet of growth 12, 1,000,618 parameters, for 32 and 6,956,298",
-}
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
@@ -31,14 +25,13 @@ def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], 
 
     `brief` is for a narrow page: the paper's number, in parentheses, only where ours is missing, and nothing bold.
     """
-    if frame.network.nunique() > 1 and "network" not in layout.columns:
-        layout = replace(layout, columns=(*layout.columns, "network"))
-    paired = paired_name(layout)
-    texts = [(_paired_entry if one["method"] == paired else _brief if brief else _entry)(one) for one in frame.to_dict("records")]
-    cells = frame.assign(text=texts)
+    columns = list(layout.columns)
+    if frame.network.nunique() > 1 and "network" not in columns:
+        columns.append("network")
+    cells = frame.assign(text=[_entry(one, brief) for one in frame.to_dict("records")])
     if (frame.ipc > 0).any():
-        cells = _repeated(cells, list(layout.columns))
-    return _sheet(cells, layout, _titles(layout, titles))
+        cells = _repeated(cells, columns)
+    return sheet(cells, list(layout.rows), columns, titles)
 
 
 def _repeated(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -50,7 +43,7 @@ def _repeated(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return pd.concat([own, whole.set_index("index")]).sort_index(kind="stable")
 
 
-def budget_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str]) -> pd.DataFrame | None:
+def budget_sheet(frame: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame | None:
     """Stored float32 numbers of every measured method, and their share of the cell's budget; None where nothing was measured."""
     rows = frame[(frame.ipc > 0) & frame.budget.notna()].drop_duplicates(["method", "dataset", "ipc"])
     if rows.empty:
@@ -58,33 +51,47 @@ def budget_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str]) ->
     budgets = rows.drop_duplicates(["dataset", "ipc"]).assign(method="budget")
     budgets = budgets.assign(text=budgets.budget.map("{:,}".format))
     used = [f"{used:,} ({used / budget:.1%})" for used, budget in zip(rows.budget_used, rows.budget, strict=True)]
-    flat = replace(layout, rows=("method",), columns=("dataset", "ipc"))
-    return _sheet(pd.concat([budgets, rows.assign(text=used)]), flat, _titles(layout, {**titles, "budget": "Budget"}))
+    return sheet(pd.concat([budgets, rows.assign(text=used)]), ["method"], ["dataset", "ipc"], {**titles, "budget": "Budget"})
+
+
+def sheet(cells: pd.DataFrame, rows: list[str], columns: list[str], titles: dict[str, str]) -> pd.DataFrame:
+    """Column "text" of `cells` under headings of the columns `rows` and `columns`, in order of appearance; `titles` are of methods."""
+    ordered = {name: pd.Categorical(cells[name], cells[name].unique(), ordered=True) for name in (*rows, *columns)}
+    made = cells.assign(**ordered).pivot(index=rows, columns=columns, values="text").astype(object).fillna("")
+    return made.set_axis(_headings(made.index, titles, str.capitalize), axis=0).set_axis(_headings(made.columns, titles, str), axis=1)
+
+
+def _headings(keys: pd.Index, titles: dict[str, str], form: Callable[[str], str]) -> pd.MultiIndex:
+    known = {"method": {**METHOD_TITLES, **titles}, "dataset": DATASET_TITLES, "network": NETWORK_TITLES, "ipc": {}}
+    frame = keys.to_frame()
+    shown = {
+        form(str(name)): [known[str(name)].get(key, f"IPC {key}" if name == "ipc" else str(key)) for key in frame[name]] for name in frame
+    }
+    return pd.MultiIndex.from_frame(pd.DataFrame(shown))
 
 
 def notes(frame: pd.DataFrame, rows: pd.DataFrame, layout: Layout) -> list[str]:
     """Sentences that say how the table's numbers came about; `rows` are the per-seed rows in it."""
     printed = frame.published_mean.notna()
     remarks = [layout.remark] if layout.remark and printed.any() else []
-    remarks += _smaller_networks(frame)
     if rows.empty:
         return ["Nothing in this table was measured; in parentheses are the paper's numbers.", *remarks]
     asides = "In parentheses are the paper's number and, where we measured, ours minus the paper's."
     quoted = "; where a row is not measured its quoted number takes part" if (printed & (frame.n == 0)).any() else ""
     said = [
         f"An entry is ours, mean ± sample standard deviation (n − 1; the paper does not say which it prints) over n = "
-        f"{_range(frame.n[frame.n > 0])} trainings of the network with different seeds on one and the same training set.",
+        f"{counted(frame.n[frame.n > 0])} trainings of the network with different seeds on one and the same training set.",
         asides if printed.any() else "The paper has no numbers for these cells.",
         f"Bold is the best of a column, full data aside{quoted}.",
     ]
-    if (frame.method == paired_name(layout)).any():
-        said.append(
-            "The last row is the mean of the differences between two methods, seed by seed, with its 95 % t-interval; that covers the "
-            "seeds of these trainings, not another distillation."
-        )
-    said += _saturated(rows)
-    said.append(f"Protocol: {_protocols(rows)}. Networks: {_networks(rows)}.")
-    return [*said, made_by(rows), *remarks]
+    if frame[["recovery", "gain"]].notna().any(axis=None):
+        said.append(SCORES)
+    return [*said, *_saturated(rows), alike(rows), made_by(rows), *remarks]
+
+
+def alike(rows: pd.DataFrame) -> str:
+    """The protocols and networks of per-seed rows."""
+    return f"Protocol: {_protocols(rows)}. Networks: {_networks(rows)}."
 
 
 def made_by(rows: pd.DataFrame) -> str:
@@ -92,62 +99,34 @@ def made_by(rows: pd.DataFrame) -> str:
     return f"torch {', '.join(rows.torch.unique())}; device {', '.join(rows.device.unique())}."
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """`value` with its sign, as text."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+def signed(value: float) -> str:
+    """`value` with its sign and one digit, as text."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
-def _sheet(cells: pd.DataFrame, layout: Layout, title: Title) -> pd.DataFrame:
-    """Column "text" of `cells` under the headings of `layout`, all in order of appearance."""
-    rows, columns = list(layout.rows), list(layout.columns)
-    ordered = {name: pd.Categorical(cells[name], cells[name].unique(), ordered=True) for name in (*rows, *columns)}
-    sheet = cells.assign(**ordered).pivot(index=rows, columns=columns, values="text").astype(object).fillna("")
-    return sheet.set_axis(_headings(sheet.index, title, str.capitalize), axis=0).set_axis(_headings(sheet.columns, title, str), axis=1)
+def spread(mean: float, std: float | None, digits: int = 1) -> str:
+    """Mean and deviation, which a single run lacks; nothing where there is no mean."""
+    return "" if pd.isna(mean) else f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
-def _headings(keys: pd.Index, title: Title, form: Callable[[str], str]) -> pd.MultiIndex:
-    frame = keys.to_frame()
-    return pd.MultiIndex.from_frame(pd.DataFrame({form(str(name)): [title(str(name), key) for key in frame[name]] for name in frame}))
+def estimate(value: float, low: float, high: float) -> str:
+    """`value` with its interval, where there is one."""
+    return signed(value) if low == high or pd.isna(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
-def _titles(layout: Layout, titles: dict[str, str]) -> Title:
-    methods = {**METHOD_TITLES, **titles}
-    if layout.paired:
-        methods[str(paired_name(layout))] = f"{' − '.join(methods[method] for method in layout.paired)}, paired"
-    known = {"method": methods, "dataset": DATASET_TITLES, "network": NETWORK_TITLES}
-    return lambda name, key: f"IPC {key}" if name == "ipc" else known[name].get(key, str(key))
-
-
-def _entry(record: dict[Any, Any]) -> str:
+def _entry(one: dict[Any, Any], brief: bool) -> str:
     """Ours and in parentheses the paper's; ours is bold, or the paper's where ours is missing."""
-    ours, published = _brief({**record, "published_mean": float("nan")}), _number(record, "published_")
-    if not record["n"]:
-        published = f"**{published}**" if record["bold"] and published else published
-    else:
-        ours = f"**{ours}**" if record["bold"] else ours
-        published = f"{published}, {signed(record['difference'])}" if published else ""
-    return f"{ours} ({published})" if published else ours
+    ours, printed = spread(one["mean"], one["std"]), spread(one["published_mean"], one["published_std"])
+    mark = "**{}**".format if one["bold"] else str
+    if brief and (ours or printed):
+        return ours or f"({printed})"
+    if ours:
+        return mark(ours) + (f" ({printed}, {signed(one['difference'])})" if printed else "")
+    return f"{NOT_MEASURED} ({mark(printed)})" if printed else NOT_MEASURED
 
 
-def _brief(record: dict[Any, Any]) -> str:
-    published = _number(record, "published_")
-    return _number(record) or (f"({published})" if published else NOT_MEASURED)
-
-
-def _paired_entry(record: dict[Any, Any]) -> str:
-    value = signed(record["mean"])
-    if record["n"] > 1:
-        value += f" [{signed(record['low'])}, {signed(record['high'])}]"
-    return value if pd.isna(record["published_mean"]) else f"{value} ({signed(record['published_mean'])})"
-
-
-def _number(record: dict[Any, Any], prefix: str = "") -> str:
-    """Mean and deviation; nothing where there is no mean."""
-    mean, std = record[f"{prefix}mean"], record[f"{prefix}std"]
-    return "" if pd.isna(mean) else f"{mean:.1f}" if pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
-
-
-def _range(values: "pd.Series[int]") -> str:
+def counted(values: "pd.Series[int]") -> str:
+    """The numbers of seeds of a table's entries."""
     return f"{values.min()}" if values.nunique() == 1 else f"{values.min()} to {values.max()} (column n of the CSV says which)"
 
 
@@ -157,13 +136,6 @@ def _saturated(rows: pd.DataFrame) -> list[str]:
     worst = rows.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
     sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]
     return [f"Saturated, with this share of the pixels at an end of their range by too high a rate: {'; '.join(sets)}."] * bool(sets)
-
-
-def _smaller_networks(frame: pd.DataFrame) -> list[str]:
-    """What IDC's code tests CIFAR on, where its numbers are quoted for other networks."""
-    quoted = frame[frame.method.eq("idc") & frame.dataset.str.startswith("cifar") & frame.published_mean.notna()]
-    found = [text for name, text in IDC_NETWORKS.items() if name in set(quoted.network)]
-    return [f"IDC's code tests CIFAR on smaller networks than ours and the paper's: {'; '.join(found)}."] * bool(found)
 
 
 def _protocols(rows: pd.DataFrame) -> str:

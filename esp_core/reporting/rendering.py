@@ -5,9 +5,12 @@ A table is a frame of text whose index holds the headings of its rows; `**bold**
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
+
+from esp_core.runtime import files
 
 Part = str | pd.DataFrame  # a paragraph, or a table
 
@@ -47,6 +50,17 @@ def latex(title: str, parts: Sequence[Part]) -> str:
         else:
             lines.append(f"\n\\begin{{adjustbox}}{{max width=\\textwidth}}\n{_latex_table(part)}\\end{{adjustbox}}")
     return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+Form = Callable[[str, Sequence[Part]], str]
+FORMS: dict[str, Form] = {".md": markdown, ".tex": latex, ".html": web}
+
+
+def write(out: Path, frame: pd.DataFrame, title: str, parts: Sequence[Part], forms: Mapping[str, Form] = FORMS) -> None:
+    """`frame` to `out`, .csv, and the page to files beside it, by their suffixes."""
+    files.write(out, frame.round(4).to_csv(index=False, lineterminator="\n"))
+    for suffix, form in forms.items():
+        files.write(out.with_suffix(suffix), form(title, parts))
 
 
 def plain(table: pd.DataFrame, width: int) -> str:

@@ -1,4 +1,4 @@
-"""What is read: the per-seed rows of a study, and the paper's numbers; and the refusal of unlike rows in one table."""
+"""Reading the per-seed rows of a study, the paper's numbers and those behind a figure, and refusing unlike rows in one table."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,10 +8,27 @@ import pandas as pd
 from esp_core.runtime.errors import UserError
 
 KEY = ["method", "dataset", "ipc", "network"]  # what tells runs apart; IPC is 0 for full data
-NUMBERS = ["ipc", "seed", "accuracy", "budget", "budget_used", "parameters", "images"]
+WHOLE = ["ipc", "seed", "budget", "budget_used", "parameters", "images"]
 WORDS = ["dataset", "method", "network", "protocol", "device", "torch"]
-PUBLISHED = ["table", "method", "dataset", "ipc", "architecture", "mean", "std"]
 FULL = "full"  # the method that trains on the whole dataset
+
+
+def table(path: Path, words: list[str], numbers: list[str], way_on: str = "delete it and run again") -> pd.DataFrame:
+    """The CSV at `path`, all text but for `numbers`, where an empty place is a missing number.
+
+    Raises UserError, which ends with `way_on`, where one of `words` or `numbers` is no column, or a number is not in [0, 2^63).
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if missing := [name for name in (*words, *numbers) if name not in frame]:
+            raise ValueError(f"lacks {', '.join(missing)}")
+        frame[numbers] = frame[numbers].apply(pd.to_numeric)
+        if ((frame[numbers] < 0) | (frame[numbers] >= 2**63)).any(axis=None):
+            raise ValueError("a number out of its range")
+        return frame
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: must have columns {', '.join([*words, *numbers])}, numbers in the last ({said}); {way_on}") from None
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
@@ -20,28 +37,25 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     Raises UserError where a file is no table of one run or holds numbers that cannot be, or where two files hold the same run.
     """
     found = [_read(path) for path in paths]
-    rows = pd.concat([pd.DataFrame(columns=[*NUMBERS, *WORDS, "file"]), *found], ignore_index=True) if not found else pd.concat(found)
+    rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*WHOLE, "accuracy", *WORDS, "file"])
     for _, run in rows.groupby(KEY, sort=False):
         if len(files := run.file.unique()) > 1:
             raise UserError(f"{files[0]}: the same run as {files[1]}; give one of them")
-    return rows.reset_index(drop=True)
+    return rows
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a table of runs ({str(error).splitlines()[0]}); delete it and run again") from None
-    if missing := [column for column in (*NUMBERS, *WORDS) if column not in frame.columns]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; delete it and run again")
-    frame[NUMBERS] = frame[NUMBERS].apply(pd.to_numeric, errors="coerce")
-    if frame.empty or not frame[NUMBERS].map(lambda x: 0 <= x < 2**63).all(axis=None) or frame.accuracy.max() > 100:
-        raise UserError(f"{path}: holds no rows, or a value that is no number in its range; delete it and run again")
-    if frame.seed.duplicated().any():
-        raise UserError(f"{path}: holds a seed twice; delete it and run again")
-    if len(frame[KEY].drop_duplicates()) > 1:
-        raise UserError(f"{path}: holds the rows of more than one run; delete it and run again")
-    return frame.astype({name: "int64" for name in NUMBERS if name != "accuracy"}).assign(file=str(path))
+    frame = table(path, WORDS, [*WHOLE, "accuracy"])
+    wrong = {
+        "holds no rows, or a value is missing": frame.empty or frame[[*WHOLE, "accuracy"]].isna().any(axis=None),
+        "holds an accuracy above 100": frame.accuracy.max() > 100,
+        "holds a seed twice": frame.seed.duplicated().any(),
+        "holds the rows of more than one run": len(frame[KEY].drop_duplicates()) > 1,
+    }
+    for what, found in wrong.items():
+        if found:
+            raise UserError(f"{path}: {what}; delete it and run again")
+    return frame.astype(dict.fromkeys(WHOLE, "int64")).assign(file=str(path))
 
 
 def read_published(path: Path) -> pd.DataFrame:
@@ -49,29 +63,9 @@ def read_published(path: Path) -> pd.DataFrame:
 
     A table's full-data number, printed at every IPC, stands under IPC 0.
     """
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(f"{path}: the paper's numbers cannot be read ({error}); restore the file") from None
-    if list(frame.columns) != PUBLISHED:
-        raise UserError(f"{path}: must have the columns {', '.join(PUBLISHED)}; restore the file")
-    frame.columns = pd.Index(["table", *KEY, "published_mean", "published_std"])
+    frame = table(path, ["method", "dataset", "architecture"], ["table", "ipc", "mean", "std"], "restore the file")
+    frame = frame.rename(columns={"architecture": "network", "mean": "published_mean", "std": "published_std"})
     return frame.assign(ipc=frame.ipc.where(frame.method != FULL, 0)).drop_duplicates(["table", *KEY])
-
-
-def read_figure(path: Path, words: list[str], numbers: list[str]) -> pd.DataFrame:
-    """The points behind a figure, columns `words` and `numbers`; a number that was not measured is missing. Raises UserError."""
-    try:
-        frame = pd.read_csv(path)[[*words, *numbers]]
-        frame[numbers] = frame[numbers].apply(pd.to_numeric)
-        if ((frame[numbers] < 0) | (frame[numbers] >= 2**63)).any(axis=None):
-            raise ValueError("a number out of its range")
-        return frame
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: must have columns {', '.join([*words, *numbers])}, numbers in the last ({said}); delete it and run again"
-        ) from None
 
 
 def refuse_mixtures(rows: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from esp_core.study.layouts import METHOD_TITLES, Layout
 
 MEASURED = ["n", "mean", "std", "low", "high"]
 PUBLISHED = ["published_mean", "published_std"]
-COLUMNS = ["table", *KEY, *MEASURED, *PUBLISHED, "difference", "budget", "budget_used", "bold"]
+COLUMNS = ["table", *KEY, *MEASURED, *PUBLISHED, "difference", "recovery", "gain", "budget", "budget_used", "bold"]
 
 
 def wanted(spec: dict[str, Any], printed: pd.DataFrame) -> pd.DataFrame:
@@ -39,53 +39,45 @@ def wanted(spec: dict[str, Any], printed: pd.DataFrame) -> pd.DataFrame:
 def summarise(layout: Layout, keys: pd.DataFrame, rows: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """The tidy table: mean, sample standard deviation (n - 1) and 95 % t-interval over seeds, the paper's number, the difference.
 
-    n is 0 and the mean empty where a row is not measured. `budget` and `budget_used` count stored float32 numbers.
+    n is 0 and the mean empty where a row is not measured. `budget` and `budget_used` count stored float32 numbers. `recovery` and `gain`
+    are DD-Ranking's questions: accuracy over full data's, and less that of random images of the same budget; empty without those rows.
     """
-    if layout.paired:
-        pairs = _paired(layout.paired, rows, "accuracy", ["seed"])
-        keys = pd.concat([keys, pairs[KEY].drop_duplicates()])
-        rows = pd.concat([rows, pairs])
-        printed = pd.concat([printed, _paired(layout.paired, printed, "published_mean", [])])
-    frame = keys.merge(statistics(rows), how="left", on=KEY).merge(printed[[*KEY, *PUBLISHED]], how="left", on=KEY)
-    numbers = dict.fromkeys((*MEASURED, *PUBLISHED), "float64") | dict.fromkeys(("budget", "budget_used"), "Int64")
-    frame = frame.assign(table=layout.number, n=frame.n.fillna(0), difference=frame["mean"] - frame.published_mean)
-    return frame.astype(numbers).astype({"n": "int64"}).assign(bold=_best(frame, layout))[COLUMNS]
+    budgets = rows.drop_duplicates(KEY)[[*KEY, "budget", "budget_used"]].astype({"budget": "Int64", "budget_used": "Int64"})
+    frame = keys.merge(statistics(rows), how="left", on=KEY).merge(budgets, how="left", on=KEY)
+    frame = frame.merge(printed[[*KEY, *PUBLISHED]], how="left", on=KEY).astype(dict.fromkeys([*MEASURED, *PUBLISHED], "float64"))
+    frame = frame.assign(table=layout.number, n=frame.n.fillna(0).astype("int64"), bold=_best(frame))
+    frame["difference"] = frame["mean"] - frame.published_mean
+    frame["recovery"] = frame["mean"] / _of(FULL, frame, ["dataset", "network"])
+    frame["gain"] = frame["mean"] - _of("random", frame, KEY[1:])
+    return frame[COLUMNS]
 
 
 def statistics(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: columns KEY, MEASURED, `budget` and `budget_used`."""
+    """A row a run: columns KEY and MEASURED."""
     from scipy.special import stdtrit
 
-    groups = rows.astype({"accuracy": "float64"}).groupby(KEY, sort=False)
-    frame = groups.agg(
-        n=("accuracy", "size"),
-        mean=("accuracy", "mean"),
-        std=("accuracy", "std"),
-        budget=("budget", "first"),
-        budget_used=("budget_used", "first"),
-    ).reset_index()
+    groups = rows.astype({"accuracy": "float64"}).groupby(KEY, sort=False).accuracy
+    frame = groups.agg(n="size", mean="mean", std="std").reset_index()
     half = stdtrit(frame.n - 1, 0.975) * frame["std"] / frame.n**0.5
     return frame.assign(low=frame["mean"] - half, high=frame["mean"] + half)
 
 
-def paired_name(layout: Layout) -> str | None:
-    """What the row of paired differences is called in column "method", such as "esp-esp_dm"."""
-    return "-".join(layout.paired) if layout.paired else None
+def _of(method: str, frame: pd.DataFrame, same: list[str]) -> "pd.Series[float]":
+    """Beside each row of `frame`, the mean of `method` where the columns `same` agree; missing where there is none."""
+    return frame[same].merge(frame.loc[frame.method == method, [*same, "mean"]], how="left", on=same)["mean"]
 
 
-def _paired(methods: tuple[str, str], frame: pd.DataFrame, value: str, more: list[str]) -> pd.DataFrame:
-    """Where `frame` has both `methods`, alike in cell, network and the columns `more`: columns of these, and the difference in `value`."""
-    same = [*KEY[1:], *more]
-    one, other = (frame.loc[frame.method == method, [*same, value]] for method in methods)
-    both = one.merge(other, on=same, suffixes=("", "_other"))
-    return both.assign(method="-".join(methods), **{value: both[value] - both[f"{value}_other"]}).drop(columns=f"{value}_other")
+def paired(one: str, other: str, frame: pd.DataFrame, value: str, same: list[str]) -> pd.DataFrame:
+    """Where `frame` has both methods, alike in the columns `same`: these, the pair's name as "method", and the difference in `value`."""
+    left, right = (frame.loc[frame.method == method, [*same, value]] for method in (one, other))
+    both = left.merge(right, on=same, suffixes=("", "_other"))
+    return both[same].assign(method=f"{one}-{other}", **{value: both[value] - both[f"{value}_other"]})
 
 
-def _best(frame: pd.DataFrame, layout: Layout) -> "pd.Series[bool]":
-    """True for the best of each column, at the one decimal that is printed; full data and differences take no part.
+def _best(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """True for the best of each column, at the one decimal that is printed; full data takes no part.
 
     Where a row is not measured the paper's number stands for it, as quoted numbers do in the paper.
     """
-    shown = frame["mean"].fillna(frame.published_mean).round(1)
-    shown = shown.where(~frame.method.isin([FULL, paired_name(layout)]))
+    shown = frame["mean"].fillna(frame.published_mean).round(1).where(frame.method != FULL)
     return shown.eq(shown.groupby([frame.dataset, frame.ipc, frame.network]).transform("max"))

@@ -42,14 +42,24 @@ class Comparison:
         half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error if self.error else 0.0
         return (self.estimate - half, self.estimate + half)
 
+    def margin(self, allowed: Region) -> float:
+        """How far inside `allowed` the interval lies; minus infinity where there is no interval."""
+        low, high = self.interval()
+        return -math.inf if math.isnan(low) else min(low - allowed[0], allowed[1] - high)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict, the comparison that is the hardest for the claim, and how many there were."""
+    """A verdict, the comparison that is the hardest for the claim, of no number where there is none, and how many there were."""
 
-    verdict: str
-    weakest: Comparison | None = None
+    verdict: str = NOT_MEASURED
+    weakest: Comparison = Comparison("", math.nan, basis="")
     comparisons: int = 0
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """The estimate and its interval."""
+        return (self.weakest.estimate, *self.weakest.interval())
 
 
 def measured(values: "pd.Series[float]") -> Sample:
@@ -82,19 +92,8 @@ def _welch(name: str, one: Sample, other: Sample, relative: bool) -> Comparison:
 def decide(comparisons: list[Comparison], allowed: Region) -> Answer:
     """The verdict on a claim that all `comparisons` have to bear out; "not measured" where there are none."""
     if not comparisons:
-        return Answer(NOT_MEASURED)
-    weakest = min(comparisons, key=lambda one: _margin(one, allowed))
+        return Answer()
+    weakest = min(comparisons, key=lambda one: one.margin(allowed))
     strict = [one.interval(1 - (1 - LEVEL) / len(comparisons)) for one in comparisons]
-    if _margin(weakest, allowed) >= 0:
-        verdict = HOLDS
-    elif any(low > allowed[1] or high < allowed[0] for low, high in strict):
-        verdict = FAILS
-    else:
-        verdict = UNDECIDED
-    return Answer(verdict, weakest, len(comparisons))
-
-
-def _margin(one: Comparison, allowed: Region) -> float:
-    """How far inside `allowed` the interval lies; minus infinity where there is no interval."""
-    low, high = one.interval()
-    return -math.inf if math.isnan(low) else min(low - allowed[0], allowed[1] - high)
+    refuted = any(low > allowed[1] or high < allowed[0] for low, high in strict)
+    return Answer(HOLDS if weakest.margin(allowed) >= 0 else FAILS if refuted else UNDECIDED, weakest, len(comparisons))

@@ -1,11 +1,10 @@
 """Stage `figures`: pictures of condensed sets (ESP Figures 3-6 and 9), as PNG and PDF.
 
-    python -m esp_core figures grid --spec JSON --condensed S.safetensors… --out FIGURE.png
+    python -m esp_core figures --spec JSON --condensed S.safetensors… --out FIGURE.png
 
 A figure has a panel for every set, methods below one another and IPCs side by side; a panel has a row for every class.
 """
 
-import argparse
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -113,30 +112,25 @@ def _mosaic(images: list[Pixels], columns: int) -> Pixels:
     return picture.reshape(len(images) * (side + GAP), columns * (side + GAP), 3)[:-GAP, :-GAP]
 
 
-def run_grid(spec: dict[str, Any], paths: list[Path], out: Path) -> None:
-    """Draw the condensed sets at `paths`, all of one dataset, into `out` and its .pdf. Raises UserError for another's set."""
+def run(spec: dict[str, Any], condensed: list[Path], out: Path) -> None:
+    """Draw the condensed sets at `condensed`, all of one dataset, into `out` and its .pdf. Raises UserError for another's set."""
     from esp_core.datasets.catalogue import ENTRIES
     from esp_core.distillation.condensed import load_condensed
 
     dataset = spec["dataset"]
     panels = []
-    for path in paths:
-        condensed = load_condensed(path)
-        made = {"dataset": "something else", "method": path.stem} | condensed.metadata.get("spec", {})
+    for path in condensed:
+        one = load_condensed(path)
+        made = {"dataset": "something else", "method": path.stem} | one.metadata.get("spec", {})
         if made["dataset"] != dataset:
             raise UserError(f"{path}: condenses {made['dataset']}, not {dataset}; leave it out")
-        panels.append(panel(condensed, made["method"], spec["titles"].get(made["method"], made["method"])))
+        panels.append(panel(one, made["method"], spec["titles"].get(made["method"], made["method"])))
     save(grid(panels, f"{ENTRIES[dataset].title if dataset in ENTRIES else dataset}: synthetic images"), out)
     print(f"{out}: {len(panels)} condensed sets")
 
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core figures", description=(__doc__ or "").partition("\n")[0])
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    one = kinds.add_parser("grid", help="the images of a dataset's condensed sets, a row a class")
-    one.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG figures NAME` prints it")
-    one.add_argument("--condensed", type=Path, nargs="+", required=True, help="condensed sets, .safetensors")
-    one.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
-    args = parser.parse_args()
-    run_grid(args.spec, args.condensed, args.out)
+    parser = jobspec.parser("figures", __doc__, "the figure, .png; .pdf is written beside it")
+    parser.add_argument("--condensed", type=Path, nargs="+", required=True, help="condensed sets, .safetensors")
+    run(**vars(parser.parse_args()))

@@ -8,14 +8,12 @@ Memory is counted in one way on every device: the bytes of all tensors alive, fo
 before the first step.
 """
 
-import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -144,21 +142,16 @@ def needed(job: Distillation, steps: int) -> float:
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
     """The rows as CSV, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write(out, text.getvalue())
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"bytes": "Int64", "micro_batch": "Int64"})
+    files.write(out, frame.to_csv(index=False, lineterminator="\n"))
 
 
 @command
 def main() -> None:
     from esp_core import datasets
 
-    parser = argparse.ArgumentParser(prog="python -m esp_core footprint", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG footprint figure7`")
+    parser = jobspec.parser("footprint", __doc__, "a row a method and case, .csv")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5; only its shape counts")
-    parser.add_argument("--out", type=Path, required=True, help="a row a method and case, .csv")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     args = parser.parse_args()
     data = datasets.load(args.data, torch.device("cpu"))

@@ -1,19 +1,18 @@
 """Stage `plots`: the figures that are curves: memory (ESP Figure 7) and accuracy against the synthetic batch (Figure 8).
 
-    python -m esp_core plots memory --spec JSON --csv figure7.csv --out figure7.png
-    python -m esp_core plots batches --spec JSON --rows ROWS.csv… --out figure8.png
+    python -m esp_core plots --spec JSON --rows figure7.csv --out figure7.png
+    python -m esp_core plots --spec JSON --rows ROWS.csv… --out figure8.png
 
 Lines differ in marker and dash, not in colour alone, so that they can be told apart in print. Figure 8 leaves its numbers beside it, .csv.
 """
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from esp_core.reporting import rows
+from esp_core.reporting import rows as reading
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.files import write
@@ -62,22 +61,22 @@ def _title(method: str, titles: dict[str, str]) -> str:
 
 def read_memory(path: Path) -> pd.DataFrame:
     """The rows of stage `footprint`. Raises UserError for another file."""
-    frame = rows.read_figure(path, ["axis", "method"], ["ipc", "steps", "bytes"])
+    frame = reading.table(path, ["axis", "method"], ["ipc", "steps", "bytes"])
     if frame[["ipc", "steps"]].isna().any(axis=None) or set(frame.axis) != {"steps", "ipc"}:
         raise UserError(f"{path}: lacks an axis, steps or ipc, or a place on it; delete it and run again")
     return frame
 
 
-def sweep(spec: dict[str, Any], row_files: Iterable[Path]) -> pd.DataFrame:
+def sweep(spec: dict[str, Any], rows: Iterable[Path]) -> pd.DataFrame:
     """A row an IPC and batch: synthetic_batch (images of a step; the complete set where the recipe takes all), mean and std, n seeds.
 
     Raises UserError where a file is damaged, where the runs were not made alike, or where none is a point of the figure.
     """
     points = pd.DataFrame(spec["rows"]).assign(dataset=spec["dataset"], network=spec["network"])
-    runs = points.merge(rows.read(row_files), on=rows.KEY)
+    runs = points.merge(reading.read(rows), on=reading.KEY)
     if runs.empty:
         raise UserError("--rows: none of the files holds rows of this figure; give those of its methods")
-    rows.refuse_mixtures(runs)
+    reading.refuse_mixtures(runs)
     batch = runs.synthetic_batch.astype("float64").fillna(runs.images).clip(upper=runs.images).astype("int64")
     runs = runs.assign(synthetic_batch=batch, complete=batch == runs.images)
     groups = runs.groupby(["dataset", "ipc", "synthetic_batch", "complete", "method"], sort=False)
@@ -109,20 +108,18 @@ def batches(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
     return figure
 
 
+def run(spec: dict[str, Any], rows: list[Path], out: Path) -> None:
+    """Draw Figure 7 or 8, as `spec` says, into `out`, .png, and its .pdf; `rows` are the table of stage `footprint`, or those of runs."""
+    if spec["figure"] == 7:
+        save(memory(spec, read_memory(rows[0])), out)
+        return
+    frame = sweep(spec, rows)
+    write(out.with_suffix(".csv"), frame.round(4).to_csv(index=False, lineterminator="\n"))
+    save(batches(spec, frame), out)
+
+
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core plots", description=(__doc__ or "").partition("\n")[0])
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    one, two = (kinds.add_parser(name, help=text) for name, text in (("memory", "Figure 7"), ("batches", "Figure 8")))
-    for each in (one, two):
-        each.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG plots NAME` prints")
-        each.add_argument("--out", type=Path, required=True, help="the figure, .png; .pdf is written beside it")
-    one.add_argument("--csv", type=Path, required=True, help="rows of `python -m esp_core footprint`")
-    two.add_argument("--rows", type=Path, nargs="+", required=True, help="the per-seed rows of its runs, .csv")
-    args = parser.parse_args()
-    if args.kind == "memory":
-        save(memory(args.spec, read_memory(args.csv)), args.out)
-        return
-    frame = sweep(args.spec, args.rows)
-    write(args.out.with_suffix(".csv"), frame.round(4).to_csv(index=False, lineterminator="\n"))
-    save(batches(args.spec, frame), args.out)
+    parser = jobspec.parser("plots", __doc__, "the figure, .png; .pdf is written beside it")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="figure7.csv, or the per-seed rows of Figure 8's runs, .csv")
+    run(**vars(parser.parse_args()))

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from esp_core.datasets.official import sha256
-from esp_core.reporting import rendering, rows
+from esp_core.reporting import present, rendering, rows
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.config import Study, load
@@ -130,7 +130,7 @@ def _line(path: Path, card: Card) -> dict[str, str]:
 
 def spread(one: Card, digits: int) -> str:
     """Mean and deviation; a single run has none."""
-    return f"{one['mean']:.{digits}f}" + ("" if pd.isna(one["std"]) else f" ± {one['std']:.{digits}f}")
+    return present.spread(one["mean"], one["std"], digits)
 
 
 def read_card(path: Path) -> Card:

@@ -3,7 +3,6 @@
 python -m esp_core settings --spec JSON --out settings.yaml
 """
 
-import argparse
 import html
 import json
 from pathlib import Path
@@ -27,8 +26,4 @@ def run(spec: dict[str, Any], out: Path) -> None:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core settings", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG settings` prints it")
-    parser.add_argument("--out", type=Path, required=True, help="the configuration, .yaml; .html is written beside it")
-    args = parser.parse_args()
-    run(args.spec, args.out)
+    run(**vars(jobspec.parser("settings", __doc__, "the configuration, .yaml; .html is written beside it").parse_args()))

@@ -46,6 +46,9 @@ def mistakes(study: "Study") -> Iterator[str]:
     for number, settings in study.config.get("tables", {}).items():
         for section, names in (settings or {}).items():
             yield from schema.strangers(f"tables.{number}.{section}", names, known[section])
+    for index, pair in enumerate(study.config["comparisons"]):
+        for side, name in pair.items():
+            yield from schema.strangers(f"comparisons[{index}].{side}", [name], [name for name in study.methods if name != FULL])
 
 
 def untrained(study: "Study") -> Iterator[str]:
@@ -102,6 +105,14 @@ def _evaluation(settings: Mapping[str, Any], networks: Iterable[str]) -> Iterato
     for own in ({}, *settings["networks"].values()):
         if "temperature" in (both := {**settings, **own}) and both.get("soft_labels") != "kl":
             yield "evaluation.temperature: has no meaning here; allowed: with evaluation.soft_labels kl"
+
+
+def uncompared(study: "Study") -> Iterator[str]:
+    """Comparisons of methods that are nowhere evaluated side by side."""
+    found = {one[:2] for one in study.compared()}
+    for index, pair in enumerate(study.config["comparisons"]):
+        if (pair["of"], pair["against"]) not in found:
+            yield f"comparisons[{index}]: {pair['of']} and {pair['against']} share no measured cell and network; show both in one table"
 
 
 def _dataset(study: "Study", name: str) -> Iterator[str]:

@@ -53,6 +53,7 @@ class Study:
         checks.refuse(shown.mistakes(self))
         self.figures = shown.figures(self)
         checks.refuse(checks.unshown(self))
+        checks.refuse(checks.uncompared(self))
         self._epochs_read = dict.fromkeys(self.datasets, 0)
         for dataset, ipc, method in self.condensed():
             self._epochs_read[dataset] = max(self._epochs_read[dataset], methods.last_epoch(self.recipe(dataset, ipc, method)))
@@ -123,6 +124,12 @@ class Study:
         swept = [(*cell, own[cell[0]]) for figure in self.figures.values() if figure.number == shown.BATCHES for cell in figure.cells]
         return tuple(dict.fromkeys([*(row for table in self.tables.values() for row in table.rows()), *swept]))
 
+    def compared(self) -> tuple[tuple[str, str, str, int, str], ...]:
+        """(of, against, dataset, IPC, network) of every comparison, where both methods are evaluated."""
+        rows, pairs = self.rows(), [(pair["of"], pair["against"]) for pair in self.config["comparisons"]]
+        places = ((*pair, dataset, ipc, network) for pair in pairs for dataset, ipc, method, network in rows if method == pair[0])
+        return tuple(one for one in places if (one[2], one[3], one[1], one[4]) in rows)
+
     def condensed(self) -> tuple[tuple[str, int, str], ...]:
         """(dataset, IPC, method) of every condensed set that is evaluated or pictured."""
         pictured = [cell for figure in self.figures.values() for cell in figure.cells]
@@ -145,6 +152,7 @@ class Study:
         yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
         yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
         yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
+        yield from [("comparisons",)] if self.config["comparisons"] else []
         yield ("claims",)
         yield ("settings",)
 

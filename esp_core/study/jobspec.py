@@ -1,5 +1,6 @@
-"""The spec of a job as its command line takes it: JSON, or a file that holds it. A key that it lacks is one line, never a KeyError."""
+"""The command line of a job, and the spec that it takes: JSON, or a file of it. A key that it lacks is one line, never a KeyError."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ class JobSpec(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise UserError(f"--spec: lacks the key {key}; {PRINT}")
+
+
+def parser(stage: str, doc: str | None, out: str) -> argparse.ArgumentParser:
+    """The command line of a stage, which the first line of `doc` describes: `--spec`, and `--out`, of which `out` says what it is."""
+    made = argparse.ArgumentParser(prog=f"python -m esp_core {stage}", description=(doc or "").partition("\n")[0])
+    made.add_argument("--spec", type=read, required=True, help=f"JSON or a file of it, from `python -m esp_core study CONFIG {stage} …`")
+    made.add_argument("--out", type=Path, required=True, help=out)
+    return made
 
 
 def read(text: str) -> JobSpec:

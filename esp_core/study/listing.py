@@ -11,6 +11,7 @@ TITLES = {
     "experts": "experts",
     "evaluation": "evaluation",
     "table": "A table, under tables.<number>",
+    "comparison": "A comparison, in the list comparisons",
     "figure": "A figure, under figures.<number>",
     "method": "A method, under methods.<name>; the settings of its sections are below, by kind",
 }

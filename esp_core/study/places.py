@@ -17,6 +17,7 @@ PATTERNS = {
     "evaluate": "{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
     "evaluate_full": "{study}/evaluated/{dataset}/full/{network}.csv",
     "tables": "{study}/tables/table{table}.csv",
+    "comparisons": "{study}/tables/comparisons.csv",
     "claims": "{study}/tables/claims.csv",
     "settings": "{study}/tables/settings.yaml",
     "footprint": "{study}/figures/{figure}.csv",

@@ -139,6 +139,15 @@ def _tables(study: Study, table: str) -> Spec:
     }
 
 
+def _comparisons(study: Study) -> Spec:
+    compared = study.compared()
+    return {
+        "study": study.name,
+        "compared": [list(one) for one in compared],
+        "titles": _titles(study, dict.fromkeys(name for one in compared for name in one[:2])),
+    }
+
+
 def _claims(study: Study) -> Spec:
     return {
         "study": study.name,
@@ -205,6 +214,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "import_set": _import_set,
     "evaluate": _evaluate,
     "tables": _tables,
+    "comparisons": _comparisons,
     "claims": _claims,
     "settings": _settings,
     "footprint": _footprint,

@@ -107,6 +107,7 @@ def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
     found = counts(output)
     shown = {
         "tabulate": 4,
+        "compare": 1,
         "judge_claims": 1,
         "write_settings": 1,
         "draw_grid": 5,
@@ -195,11 +196,15 @@ def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository)
     assert "Nothing to be done" not in repository.run("--dry-run", path)
 
 
-def test_the_report_holds_the_tables_and_the_figures(repository):
+def test_a_comparison_runs_its_own_table_alone_and_the_report_holds_the_tables_and_the_figures(repository):
+    for of, against in (("dm", "esp"), ("esp", "dm")):
+        repository.save(repository.config | {"comparisons": [{"of": of, "against": against}]})
+        assert repository.planned() == {"compare", "write_settings"}
+        repository.run()
     repository.run("--report", "results/tiny/report.html")
     report = (repository.folder / "results/tiny/report.html").read_text()
     assert "Subspace Projection" in report  # the text of workflow/report/workflow.rst
-    for name in ("tables/table1.html", "tables/settings.html", "figures/grid-digits.png"):
+    for name in ("tables/table1.html", "tables/comparisons.html", "tables/settings.html", "figures/grid-digits.png"):
         file = repository.folder / "results" / "tiny" / name
         assert f"{file.name};base64,{base64.b64encode(file.read_bytes()).decode()}" in report
 

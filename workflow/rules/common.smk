@@ -191,6 +191,16 @@ def evaluated(wildcards):
     return [path("evaluate", *row) for row in STUDY.tables[int(wildcards.table)].rows()]
 
 
+def compared(wildcards):
+    """The measured rows of methods that are compared."""
+    pairs = [
+        path("evaluate", dataset, ipc, method, network)
+        for *methods, dataset, ipc, network in STUDY.compared()
+        for method in methods
+    ]
+    return list(dict.fromkeys(pairs))
+
+
 def pictured(wildcards):
     """The condensed sets that a grid shows."""
     return [path("distill", *cell) for cell in STUDY.figures[wildcards.figure].cells]

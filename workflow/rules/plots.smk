@@ -55,7 +55,7 @@ rule plot_memory:
     message:
         "Draw {wildcards.figure}"
     shell:
-        "python -m esp_core plots memory --spec {params.spec:q} --csv {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots --spec {params.spec:q} --rows {input.csv:q} --out {output.png:q} > {log:q} 2>&1"
 
 
 rule plot_batches:
@@ -88,4 +88,4 @@ rule plot_batches:
     message:
         "Draw {wildcards.figure}"
     shell:
-        "python -m esp_core plots batches --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"
+        "python -m esp_core plots --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"

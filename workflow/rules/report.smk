@@ -32,6 +32,40 @@ rule tabulate:
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
+rule compare:
+    input:
+        rows=compared,
+        published=PUBLISHED,
+    output:
+        csv="<results>/{study}/tables/comparisons.csv",
+        html=report(
+            "<results>/{study}/tables/comparisons.html",
+            caption="../report/comparisons.rst",
+            category="Tables",
+            labels={"table": "comparisons"},
+        ),
+        md="<results>/{study}/tables/comparisons.md",
+        tex="<results>/{study}/tables/comparisons.tex",
+    log:
+        "<logs>/compare/comparisons.log",
+    benchmark:
+        "<benchmarks>/compare/comparisons.jsonl"
+    conda:
+        "../envs/reporting.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        spec=spec_of("comparisons"),
+        code=code_of("comparisons"),
+    message:
+        "Compare methods seed by seed"
+    shell:
+        "python -m esp_core comparisons --spec {params.spec:q} --rows {input.rows:q}"
+        " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
+
+
 rule draw_grid:
     input:
         condensed=pictured,
@@ -63,5 +97,5 @@ rule draw_grid:
     message:
         "Draw the images of {wildcards.figure}"
     shell:
-        "python -m esp_core figures grid --spec {params.spec:q} --condensed {input.condensed:q}"
+        "python -m esp_core figures --spec {params.spec:q} --condensed {input.condensed:q}"
         " --out {output.png:q} > {log:q} 2>&1"

@@ -1,0 +1,71 @@
+"""Stage `comparisons`: differences of methods in accuracy, paired by seed, with 95 % t-intervals, as CSV, Markdown, LaTeX and HTML.
+
+    python -m esp_core comparisons --spec JSON --rows ROWS.csv… --published esp_core/reporting/published.csv --out COMPARISONS.csv
+
+The CSV holds a row a (pair of methods, cell, network): n, mean and std of the differences of the seeds that both have, `low` and `high`,
+and the paper's difference.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esp_core.reporting import present, rendering, summary
+from esp_core.reporting import rows as reading
+from esp_core.reporting.rows import KEY
+from esp_core.runtime.errors import command
+from esp_core.study import jobspec
+from esp_core.study.provenance import canonical, digest
+
+COLUMNS = ["of", "against", *KEY[1:], *summary.MEASURED, "published"]
+
+
+def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) -> None:
+    """Write the comparisons of `spec` to `out`, .csv, and its .md, .tex and .html beside it. Raises UserError as stage `tables` does."""
+    keys = pd.DataFrame(spec["compared"], columns=COLUMNS[:5])
+    keys = keys.assign(method=keys.of + "-" + keys.against)
+    pairs = list(dict.fromkeys((of, against) for of, against, *_ in spec["compared"]))
+    sides = pd.concat([keys[KEY[1:]].assign(method=keys[side]) for side in ("of", "against")]).drop_duplicates()
+    given, printed = sides.merge(reading.read(rows), on=KEY), reading.read_published(published)
+    reading.refuse_mixtures(given)
+    ours = pd.concat([summary.paired(a, b, given, "accuracy", [*KEY[1:], "seed"]) for a, b in pairs])
+    papers = pd.concat([summary.paired(a, b, printed, "published_mean", [*KEY[1:], "table"]) for a, b in pairs]).drop_duplicates(KEY)
+    frame = keys.merge(summary.statistics(ours), how="left", on=KEY)
+    frame = frame.merge(papers.rename(columns={"published_mean": "published"}), how="left", on=KEY)
+    frame = frame.assign(n=frame.n.fillna(0).astype("int64"), text=[_entry(one) for one in frame.to_dict("records")])
+    named = {f"{a}-{b}": f"{spec['titles'][a]} − {spec['titles'][b]}" for a, b in pairs}
+    columns = ["dataset", "ipc", *(["network"] if frame.network.nunique() > 1 else [])]
+    title = "Comparisons. Differences in accuracy, in points, seed by seed"
+    rendering.write(out, frame[COLUMNS], title, [present.sheet(frame, ["method"], columns, named), *_notes(spec, frame, given)])
+    print(f"{out}: {len(frame)} comparisons, {(frame.n > 0).sum()} of them measured")
+
+
+def _entry(one: dict[Any, Any]) -> str:
+    ours = present.estimate(one["mean"], one["low"], one["high"]) if one["n"] > 0 else present.NOT_MEASURED
+    return ours if pd.isna(one["published"]) else f"{ours} ({present.signed(one['published'])})"
+
+
+def _notes(spec: dict[str, Any], frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """Sentences that say how the differences came about."""
+    said = [f"Study {spec['study']}, spec {digest(canonical(spec))}."]
+    if frame.published.notna().any():
+        said.insert(0, "In parentheses is the difference of the paper's means.")
+    if not (frame.n > 0).any():
+        return said
+    return [
+        f"An entry is the mean of the differences over seeds, n = {present.counted(frame.n[frame.n > 0])}, with its 95 % t-interval where "
+        "there are two or more; that covers the seeds of these trainings, not another distillation.",
+        present.alike(rows),
+        present.made_by(rows),
+        *said,
+    ]
+
+
+@command
+def main() -> None:
+    parser = jobspec.parser("comparisons", __doc__, "the comparisons, .csv; .md, .tex and .html are written beside it")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
+    parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")
+    run(**vars(parser.parse_args()))
