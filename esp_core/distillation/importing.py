@@ -69,8 +69,9 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
     facts = {"files": {file.name: _sha256(file) for file in files}, "space": wish.space, **learned, **metadata}
     save_condensed(out, synthetic, settings, data.classes, facts, soft)
     used = synthetic.used + (0 if soft is None else soft.numel())
+    deviations = f"deviation {pixels.std():.2f}, of the data's {data.normalise(data.train.images[:1000]).std():.2f}"
     over = f", more than that of IPC {wish.ipc}" if used > task.budget else ""
-    return f"{out}: {synthetic.images} images of {len(counts)} classes, {used:,} numbers of a budget of {task.budget:,}{over}"
+    return f"{out}: {synthetic.images} images of {len(counts)} classes, {used:,} numbers of a budget of {task.budget:,}{over}; {deviations}"
 
 
 def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:
