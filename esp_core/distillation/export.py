@@ -25,7 +25,8 @@ def export(path: Path, folder: Path, form: str) -> str:
     "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, with classes as `folder_names` writes them;
     "npz" is folder/<name>.npz with images uint8 (n, H, W, C) and labels int64 (n,), or soft ones float32 (n, K). Eight bits a channel:
     values outside [0, 1] as the nearest that can be shown. "pt" is folder/<name>.pt as the code of DC, DSA and DM saves sets,
-    {"data": [[images, labels]]}, with images float32 (n, C, H, W), normalised, all their bits kept. Raises UserError where the set is damaged, or `folder` holds something.
+    {"data": [[images, labels]]}, with images float32 (n, C, H, W), normalised, all their bits kept. Raises UserError where the set is
+    damaged, or `folder` holds something.
     """
     data = load_condensed(path)
     labels = data.labels if data.soft is None else data.soft

@@ -33,8 +33,10 @@ SPACES = {
     "zca": "whitened as the data are",
 }
 LABELS = ("soft", "logits", "hard")
-_NUMBERS = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
-_NUMBERS += [np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]  # DC's file has accuracies, too
+_SCALAR = np.float64(0).__reduce__()[0]
+# DC's files hold accuracies, too: NumPy's numbers, under the name that an older NumPy gave them.
+_NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
+_NUMBERS += [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
         labels = labels.argmax(1)
     order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(data.classes)).tolist()
     if 0 in counts:
-        raise UserError(f"{where}: no image of class {data.classes[counts.index(0)]}, of the {len(counts)} of {data.name}; give a whole set")
+        missing = data.classes[counts.index(0)]
+        raise UserError(f"{where}: no image of class {missing}, of the {len(counts)} of {data.name}; give a whole set")
     task = Task(len(counts), wish.ipc, *data.shape[:2], normalisation=data.normalisation.to("cpu"))
-    settings = {"kind": "imported", "counts": counts, "factor": wish.factor}
+    settings: dict[str, Any] = {"kind": "imported", "counts": counts, "factor": wish.factor}
     synthetic = parametrisations.build(task, **settings)
     synthetic.tensors = {"pixels": pixels[order].contiguous()}
     soft = None if soft is None else soft[order].repeat_interleave(synthetic.images_per_unit, 0)

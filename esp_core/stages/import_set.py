@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
     parser.add_argument("--ipc", type=int, default=1, help="images per class that its budget is held against; 1 by default")
     parser.add_argument("--space", help="unit, normalised or zca: what the numbers of the images are")
-    parser.add_argument("--labels", choices=("soft", "logits", "hard"), default="soft", help="what labels with a number a class are taken for")
+    parser.add_argument(
+        "--labels", choices=("soft", "logits", "hard"), default="soft", help="what labels with a number a class are taken for"
+    )
     parser.add_argument("--factor", type=int, default=1, help="small images along a side of a stored one, as IDC has 2; 1 by default")
     parser.add_argument("--spec", type=jobspec.read, help="JSON in place of the last four, as the workflow gives it")
     parser.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")

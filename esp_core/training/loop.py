@@ -102,9 +102,7 @@ def train(
     return curve
 
 
-def mixed_loss(
-    network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator, loss: Loss = F.cross_entropy
-) -> Tensor:
+def mixed_loss(network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator, loss: Loss = F.cross_entropy) -> Tensor:
     """`loss`, on a cut and mixed batch with probability `cutmix`: each of the two labels counts by its share of the pixels."""
     x, y, other, share = mix(x, y, cutmix, generator)
     logits = network(x)

@@ -93,7 +93,10 @@ def test_small_images_are_cut_out_and_more_than_the_budget_is_told(imported, cap
     formation = parametrisations.build(Task(CLASSES, 2, 1, SIZE, dataset().normalisation), kind="formation", factor=2)
     formation.tensors = {"pixels": NORMALISED[BY_CLASS]}
     torch.testing.assert_close(data.normalise(data.images), formation.decode(torch.arange(6)), rtol=0, atol=1e-5)
-    assert "24 images of 3 classes, 384 numbers of a budget of 192, more than that of IPC 1; deviation 1.02, of the data's 1.0" in capsys.readouterr().out
+    assert (
+        "24 images of 3 classes, 384 numbers of a budget of 192, more than that of IPC 1; deviation 1.02, of the data's 1.0"
+        in capsys.readouterr().out
+    )
 
 
 GREY = {"labels.pt": LABELS}
