@@ -21,7 +21,6 @@ from esp_core.datasets import Dataset, arrays, folders, imagefolder
 from esp_core.datasets.official import sha256
 from esp_core.datasets.source import check_labels
 from esp_core.distillation.condensed import save_condensed
-from esp_core.distillation.export import folder_names
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import canonical, digest
@@ -32,7 +31,6 @@ SPACES = {
     "normalised": "less the data's mean, by their deviation",
     "zca": "whitened as the data are",
 }
-LABELS = ("soft", "logits", "hard")
 _SCALAR = np.float64(0).__reduce__()[0]
 # DC's files hold accuracies, too: NumPy's numbers, under the name that an older NumPy gave them.
 _NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
@@ -136,7 +134,7 @@ def _folder(folder: Path, classes: Sequence[str]) -> list[Tensor]:
     found = folders.find(folder)
     part, _ = imagefolder.training(found)
     numbers = tuple(sorted(found.classes, key=int)) if all(name.isdecimal() for name in found.classes) else ()
-    names = next((own for own in (tuple(classes), folder_names(classes), numbers) if set(own) == set(found.classes)), ())
+    names = next((own for own in (tuple(classes), folders.folder_names(classes), numbers) if set(own) == set(found.classes)), ())
     if len(names) != len(classes):
         raise UserError(f"{folder}: its {len(found.classes)} folders are not the {len(classes)} classes, {', '.join(classes[:3])}, …")
     labels = np.array([names.index(name) for name in found.classes])[part.labels]
@@ -185,7 +183,7 @@ def _normalised(values: Tensor, wish: Wish, data: Dataset, where: str) -> Tensor
     else:
         looks += "pixels of 0 to 255 are; divide them by 255" if low >= 0 else "normalised or whitened ones are (normalised, zca)"
     if wish.space not in SPACES:
-        raise UserError(f"{where}: {looks}; say what they are, space {', '.join(f'{name} ({text})' for name, text in SPACES.items())}")
+        raise UserError(f"{where}: {looks}; say what they are by --space: {', '.join(f'{name} ({text})' for name, text in SPACES.items())}")
     own = data.normalisation.space
     if wish.factor > 1 and own == "zca":
         raise UserError(f"factor {wish.factor}: small images cannot be cut out of whitened ones; prepare {data.name} without whiten")
