@@ -44,7 +44,8 @@ def write(
 ) -> None:
     """Write `source` to `path`, whole or not at all. `provenance` becomes attributes; its values are strings or numbers.
 
-    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: a kind of `whitening`, or None.
+    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: a kind, see
+    `whitening`, or None.
     The digest of whitened data is a function of the images, not of how a machine rounds the matrix.
 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.

@@ -1,8 +1,7 @@
 """ZCA whitening, in place of a mean and deviation of each channel, as two codes have it.
 
-"zca" is MTT's: fitted by kornia to images in [0, 1]. "zca_rfad" is RFAD's (Loo et al., 2022; data.py, get_zca_matrix): fitted to images less
-the mean and by the deviation of each channel, whose pixels have no mean of their own taken off, with a regulariser relative to the mean
-eigenvalue. It is sixteen times the weaker on CIFAR-10, so that a set made under one is noise under the other.
+"zca" is MTT's: fitted by kornia to images in [0, 1]. "zca_rfad" is RFAD's (Loo et al., 2022; data.py, get_zca_matrix): fitted to images
+less the mean and by the deviation of each channel, by second moments about those means, its regulariser a part of the mean eigenvalue.
 """
 
 import torch
