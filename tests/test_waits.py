@@ -60,9 +60,10 @@ def waits(method, micro_batch):
 
 
 @pytest.mark.parametrize("micro_batch", [None, 4], ids=["whole", "micro-batches"])
-@pytest.mark.parametrize("method", ["dm", "kfs", "esp", "esp_signed", "dc", "dsa", "idc", "cafe_dsa", "mtt", "tesla"])
+@pytest.mark.parametrize("method", ["dm", "kfs", "esp", "esp_signed", "dc", "dsa", "idc", "cafe_dsa", "mtt", "tesla", "kip"])
 def test_an_outer_step_copies_at_most_four_times_and_reads_back_once(method, micro_batch):
     copies, reads = waits(method, micro_batch)
+    print(f"{method}: {copies:g} copies, {reads:g} reads")
     assert copies <= 4 and reads <= READS.get(method, 1)
 
 
