@@ -24,6 +24,7 @@ COMMANDS = {
         "condense": ("stages.condense", "condense a folder of images, without Snakemake"),
         "study": ("study.config", "the jobs of a study, or the spec of one of them"),
         "plan": ("planning.plan", "what a study will cost"),
+        "import": ("stages.import_set", "a condensed set that somebody else's code made, written as one of ours"),
         "release": ("stages.release", "publish condensed sets; test released ones"),
     },
 }

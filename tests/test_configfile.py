@@ -9,7 +9,7 @@ import yaml
 
 from esp_core.runtime.errors import UserError
 from esp_core.study import config
-from esp_core.study.configfile import read, refuse_nested
+from esp_core.study.configfile import anchored, read, refuse_nested
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = sorted(
@@ -117,3 +117,30 @@ def test_nested_values_on_the_command_line():
             UserError, match=r"^--config evaluation: only plain values, such as seed=1, can be given here; write evaluation"
         ):
             refuse_nested({"seed": 1, "evaluation": value})
+
+
+def test_a_relative_path_means_the_folder_of_the_last_file_that_gives_it(tmp_path, monkeypatch):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def data(**options):
+        return {"datasets": {name: {"options": {"path": path}} for name, path in options.items()}}
+
+    both = data(a="a.npz", b="b.npz", c="c.npz", home="~/d.npz", root="/e.npz") | {"mirror": "x"}
+    both["datasets"]["a"]["mirror"], both["datasets"]["b"]["mirror"] = "files", "https://example.org/x"
+    both["datasets"]["c"]["options"]["train"] = {"root": "../pictures"}
+    files = {
+        "one/first.yaml": data(a="a.npz", b="b.npz", home="~/d.npz", root="/e.npz"),
+        tmp_path / "two/second.yaml": both | data(b="b.npz"),
+    }
+    files["one/first.yaml"]["datasets"]["a"]["mirror"] = "files"
+    found = anchored(both, files)["datasets"]
+    assert {name: one["options"]["path"] for name, one in found.items()} == {
+        "a": "one/a.npz",
+        "b": "two/b.npz",
+        "c": "c.npz",
+        "home": "~/d.npz",
+        "root": "/e.npz",
+    }
+    assert found["a"]["mirror"] == "one/files" and found["b"]["mirror"] == "https://example.org/x"

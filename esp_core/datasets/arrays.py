@@ -65,7 +65,7 @@ def source(
     file = folders.located(path)
     if not file.is_file():
         raise UserError(f"{file}: no such file; correct options.path of dataset {request.dataset}")
-    with _reading(file), opened(file) as content:
+    with reading(file), opened(file) as content:
         found = _find(content, file, (images, labels), TRAIN, "images")
         given = _find(content, file, (test_images, test_labels), [pair for pair in TEST + VALIDATION if pair != found], "test_images")
         if found is None:
@@ -82,7 +82,8 @@ def source(
 
 
 @contextmanager
-def _reading(where: str | Path) -> Iterator[None]:
+def reading(where: str | Path) -> Iterator[None]:
+    """Turn what NumPy and h5py raise for a file with injuries into a UserError."""
     try:
         yield
     except DAMAGED as error:
@@ -107,9 +108,9 @@ def _find(
 
 def _part(content: Arrays, file: Path, names: tuple[str, str], layout: str | None) -> Part:
     where = f"{file}: {names[0]}"
-    with _reading(where):
+    with reading(where):
         images = np.asarray(content[names[0]])
-    with _reading(f"{file}: {names[1]}"):
+    with reading(f"{file}: {names[1]}"):
         labels = targets = np.asarray(content[names[1]])
     if 0 in images.shape or 0 in labels.shape:
         raise UserError(f"{where} has shape {images.shape}, {names[1]} {labels.shape}; there are no images in it")

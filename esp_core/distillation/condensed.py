@@ -1,4 +1,8 @@
-"""Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle."""
+"""Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle.
+
+Tensors are those of the parametrisation, in normalised space, and `labels` (n, K) float32 where the set has soft labels. The header, JSON,
+says how it was made.
+"""
 
 import json
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from esp_core.datasets import Dataset
 
 FORMAT = "esp-condensed-1"
+SOFT = "labels"  # the tensor of soft labels
 SPACES = {"normalised": "by mean and standard deviation", "zca": "ZCA whitening"}
 
 
@@ -27,7 +32,8 @@ class Condensed:
     """A condensed set, decoded.
 
     `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were trained: a method that does not clamp leaves values
-    outside it. `labels` (n,) int64, `classes` their names; `normalise(images)` is what a network trained on the set expects of its input,
+    outside it. `labels` (n,) int64, `classes` their names; `soft` (n, K) float32 or None, `labels` are then the largest of each;
+    `normalise(images)` is what a network trained on the set expects of its input,
     test images included; `metadata` says how the set was made.
     """
 
@@ -36,6 +42,12 @@ class Condensed:
     classes: tuple[str, ...]
     task: Task
     metadata: dict[str, Any]
+    soft: Tensor | None = None
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate that was learned with the set, as MTT does; None where none was."""
+        return self.metadata.get("learned", {}).get("step_size")
 
     @property
     def normalisation(self) -> Normalisation:
@@ -47,9 +59,17 @@ class Condensed:
 
 
 def save_condensed(
-    path: Path, synthetic: Parametrisation, settings: dict[str, Any], classes: tuple[str, ...], metadata: dict[str, Any]
+    path: Path,
+    synthetic: Parametrisation,
+    settings: dict[str, Any],
+    classes: tuple[str, ...],
+    metadata: dict[str, Any],
+    soft: Tensor | None = None,
 ) -> None:
-    """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all."""
+    """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all.
+
+    `soft` labels (n, K) are stored beside it, in the order of the images, and count as used numbers.
+    """
     task, normalisation = synthetic.task, synthetic.task.normalisation
     header = {
         "task": {
@@ -61,20 +81,22 @@ def save_condensed(
         "classes": list(classes),
         **metadata,
         "budget": task.budget,
-        "budget_used": synthetic.used,
+        "budget_used": synthetic.used + (0 if soft is None else soft.numel()),
         "images": synthetic.images,
     }
-    sealed.write(path, {**synthetic.tensors, **normalisation.tensors}, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    tensors = {**synthetic.tensors, **normalisation.tensors, **({} if soft is None else {SOFT: soft})}
+    sealed.write(path, tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
 def load_condensed(path: str | Path) -> Condensed:
     """Open and decode the condensed set at `path`. Raises UserError where it is not one, or is damaged."""
-    synthetic, header = _open(Path(path))
+    synthetic, soft, header = _open(Path(path))
     units = torch.arange(synthetic.units)
     with torch.no_grad():
         decoded = torch.cat([synthetic.decode(part) for part in units.split(256)])
         images = synthetic.task.normalisation.denormalise(decoded)
-    return Condensed(images, synthetic.labels(units), tuple(header["classes"]), synthetic.task, header)
+    labels = synthetic.labels(units) if soft is None else soft.argmax(1)
+    return Condensed(images, labels, tuple(header["classes"]), synthetic.task, header, soft)
 
 
 def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
@@ -86,16 +108,19 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
         differ.append(("image shape", str(shape), str(data.shape)))
     if condensed.normalisation.space != data.normalisation.space:
         differ.append(("normalisation", *(SPACES[of.normalisation.space] for of in (condensed, data))))
+    ours, theirs = (None if of.normalisation.zca is None else of.normalisation.zca.matrix.cpu() for of in (condensed, data))
+    if ours is not None and theirs is not None and ours.shape == theirs.shape and (ours - theirs).norm() > 0.01 * ours.norm():
+        differ.append(("whitening", "of one kind", "of another"))
     for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
         own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
-        what, ours, theirs = differ[0]
-        raise UserError(f"{path}: its {what} is {ours}, that of the data {data.name} {theirs}; give the data that it was made from")
+        what, its, others = differ[0]
+        raise UserError(f"{path}: its {what} is {its}, that of the data {data.name} {others}; give the data that it was made from")
 
 
-def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
+def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:
     try:
         tensors, metadata = sealed.read(path)
         if metadata.get("format") != FORMAT:
@@ -111,10 +136,12 @@ def _open(path: Path) -> tuple[Parametrisation, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, ModuleNotFoundError) as error:
         raise UserError(f"{path}: damaged or not a condensed set ({error}); make it again") from None
     expected = {name: tuple(t.shape) for name, t in synthetic.tensors.items()}
+    if SOFT in tensors:
+        expected[SOFT] = (synthetic.images, task.classes)
     if task.normalisation.zca is not None:
         numbers = task.channels * task.size**2
         expected |= {"zca_mean": (numbers,), "zca_matrix": (numbers, numbers)}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()} or not all(t.is_floating_point() for t in tensors.values()):
         raise UserError(f"{path}: its tensors do not fit its parametrisation; make it again")
     synthetic.tensors = {name: tensors[name] for name in synthetic.tensors}
-    return synthetic, header
+    return synthetic, tensors.get(SOFT), header

@@ -28,7 +28,7 @@ STAGES = {
     "download": ("download",),
     "prepare": ("prepare", "trial", "network"),
     "experts": ("experts", "manifest"),
-    "distill": ("distill",),
+    "distill": ("distill", "import_set"),
     "evaluate": ("evaluate",),
     "tables": ("tables", "claims", "settings"),
     "figures": ("footprint", "figures", "plots"),

@@ -1,7 +1,7 @@
 """Stage `distill`: condense one (dataset, IPC) cell by one method.
 
 python -m esp_core distill run --spec JSON --data D.h5 [--experts manifest.json] --out S.safetensors
-python -m esp_core distill export S.safetensors FOLDER [--format png|npz|imagefolder]
+python -m esp_core distill export S.safetensors FOLDER [--format png|npz|pt|imagefolder]
 """
 
 import argparse
@@ -142,7 +142,7 @@ def main() -> None:
     export = stages.add_parser("export", help="write a condensed set's images for other programs")
     export.add_argument("condensed", type=Path)
     export.add_argument("folder", type=Path)
-    export.add_argument("--format", choices=("png", "npz", "imagefolder"), default="imagefolder")
+    export.add_argument("--format", choices=("png", "npz", "pt", "imagefolder"), default="imagefolder")
     args = parser.parse_args()
     if args.stage == "run":
         if args.experts is not None and not args.experts.exists():

@@ -7,6 +7,7 @@ import argparse
 import csv
 import io
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,23 +65,25 @@ class _Evaluation:
         from esp_core.distillation.condensed import check_data, load_condensed
         from esp_core.networks import trying
         from esp_core.runtime import devices
+        from esp_core.training import loop
         from esp_core.training.epoch import Images
-        from esp_core.training.loop import protocol
 
         self.spec, self.device = spec, devices.pick(device)
         data = self.data = datasets.load(data_path, self.device, spec.get("validation"))
+        self.protocol = loop.protocol(spec["protocol"])
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed_path is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
             condensed = load_condensed(condensed_path)
             check_data(condensed_path, condensed, data)
-            self.train = Images(condensed.images, condensed.labels, data)
+            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, condensed_path)
+            self.train = Images(condensed.images, labels, data)
+            self.protocol = replace(self.protocol, lr=condensed.lr) if self.protocol.learned_lr and condensed.lr else self.protocol
             facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
         channels, size, _ = data.shape
         trying.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
-        self.protocol = protocol(spec["protocol"])
         self.network = self._network(0)
         self.plan = self._plan()
         machine = devices.describe(self.device)
@@ -88,7 +91,7 @@ class _Evaluation:
             **{key: spec[key] for key in ("dataset", "ipc", "method")},
             "network": spec["network"]["name"],
             "epochs": spec["protocol"]["epochs"],
-            "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
+            "protocol": ", ".join([f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}", *_of_labels(spec["protocol"])]),
             **facts,
             "images": len(self.train),
             "parameters": sum(p.numel() for p in self.network.parameters()),
@@ -157,6 +160,11 @@ class _Evaluation:
         own = seeds.derive(self.spec["study_seed"], "evaluate", seed, "network")
         network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=own)
         return network.to(self.device)
+
+
+def _of_labels(protocol: Spec) -> list[str]:
+    """What a protocol says of soft labels and learned rates, in words: the tables' notes repeat it."""
+    return [f"{key} {protocol[key]}" for key in ("soft_labels", "temperature", "learned_lr") if key in protocol]
 
 
 def _curve(losses: list[float]) -> str:

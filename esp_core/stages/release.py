@@ -33,8 +33,11 @@ HEAD = "A set's card, the YAML file beside it, says how it was made and tested. 
 
 
 def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
-    """Put the distilled and tested sets of `study` into `out`; their names. Raises UserError where one asked for is not there."""
-    cells = {"/".join(map(str, cell)): cell for cell in study.condensed()}
+    """Put the distilled and tested sets of `study` into `out`; their names. Raises UserError where one asked for is not there.
+
+    An imported one is its makers' to release.
+    """
+    cells = {"/".join(map(str, cell)): cell for cell in study.condensed() if not study.is_imported(cell[2])}
     if unknown := sorted(set(only or ()) - cells.keys()):
         raise UserError(f"--only: {', '.join(unknown)} is no set of the study {study.name}; name DATASET/IPC/METHOD")
     released = []

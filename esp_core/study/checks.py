@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from esp_core.study.config import Study
 
 
+BESIDE_IMPORT = ("space", "labels", "factor")  # keys of a method that is imported
+
+
 def refuse(mistakes: Iterable[str]) -> None:
     """Raise UserError with all the `mistakes`, if there are any."""
     if lines := list(dict.fromkeys(mistakes)):
@@ -36,7 +39,7 @@ def mistakes(study: "Study") -> Iterator[str]:
         yield from _network("distill_network", study.distill_network(dataset))
         for name in study.networks:
             yield from _network(f"networks.{name}", study.network(dataset, name))
-        yield from schema.strangers("evaluation.networks", study.evaluation(dataset)["networks"], study.networks)
+        yield from _evaluation(study.evaluation(dataset), study.networks)
     for method in study.methods:
         yield from _method(study, method)
     known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
@@ -94,6 +97,13 @@ def unshown(study: "Study") -> Iterator[str]:
         )
 
 
+def _evaluation(settings: Mapping[str, Any], networks: Iterable[str]) -> Iterator[str]:
+    yield from schema.strangers("evaluation.networks", settings["networks"], networks)
+    for own in ({}, *settings["networks"].values()):
+        if "temperature" in (both := {**settings, **own}) and both.get("soft_labels") != "kl":
+            yield "evaluation.temperature: has no meaning here; allowed: with evaluation.soft_labels kl"
+
+
 def _dataset(study: "Study", name: str) -> Iterator[str]:
     settings, key = study.datasets[name], f"datasets.{name}"
     kind = settings["kind"]
@@ -128,6 +138,10 @@ def _method(study: "Study", name: str) -> Iterator[str]:
     if name == FULL:
         yield from (f"{key}.{setting}: {FULL} has no recipe; set evaluation.full" for setting in own if setting != "title")
         return
+    if study.is_imported(name):
+        yield from _imported(study, name)
+        return
+    yield from (f"{key}.{setting}: has no meaning here; allowed: beside import" for setting in BESIDE_IMPORT if setting in own)
     cells = [f"{dataset}/{ipc}" for dataset, ipc in study.cells]
     yield from (f"{key}.cells.{cell}: no such cell{schema.allowed(cell, cells)}" for cell in own.get("cells", {}) if cell not in cells)
     for dataset, ipc in study.cells:
@@ -139,6 +153,20 @@ def _method(study: "Study", name: str) -> Iterator[str]:
         for line in _recipe(recipe):
             section, rest = re.split(r"(?=[.:])", line, maxsplit=1)
             yield f"{_key(study, name, dataset, ipc, section)}{rest}"
+
+
+def _imported(study: "Study", name: str) -> Iterator[str]:
+    own, key, known = study.methods[name], f"methods.{name}", ("import", "title", *BESIDE_IMPORT)
+    more = (setting for setting in own if setting not in known)
+    yield from (f"{key}.{setting}: a set that is imported has no recipe{schema.allowed(setting, known)}" for setting in more)
+    if "space" not in own:
+        yield f"{key}.space: missing; give what the numbers of its images are, unit, normalised or zca"
+    for dataset, ipc in study.cells:
+        if (space := own.get("space", "unit")) != "unit" and (space == "zca") != bool(study.datasets[dataset]["whiten"]):
+            whiten = study.datasets[dataset]["whiten"] or "null"
+            yield f"{key}.space: {space}, but datasets.{dataset}.whiten is {whiten}; change one of them"
+        missing = [file for file in study.files(dataset, ipc, name) if not file.exists()]
+        yield from (f"{key}.import: {file}: no such file, for {dataset} at IPC {ipc}; put it there" for file in missing)
 
 
 def _key(study: "Study", method: str, dataset: str, ipc: int, section: str) -> str:

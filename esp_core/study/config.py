@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from esp_core.datasets import catalogue
+from esp_core.datasets import catalogue, folders
 from esp_core.runtime.errors import UserError, command
 from esp_core.study import checks, configfile, methods, schema, shown
 from esp_core.study.methods import FULL
@@ -105,6 +105,16 @@ class Study:
         """Whether this condensed set needs the expert trajectories of its dataset."""
         return methods.uses_experts(self.recipe(dataset, ipc, method))
 
+    def is_imported(self, method: str) -> bool:
+        """Whether the sets of `method` are read from files that somebody else's code made."""
+        return methods.is_imported(method, self.methods)
+
+    def files(self, dataset: str, ipc: int, method: str) -> list[Path]:
+        """The files of an imported set."""
+        given = self.methods[method]["import"]
+        names = [given] if isinstance(given, str) else given
+        return [folders.located(name.replace("{dataset}", dataset).replace("{ipc}", str(ipc))) for name in names]
+
     # What is to be made.
 
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
@@ -128,7 +138,8 @@ class Study:
         yield from (("network", name) for name in taught)
         yield from (("experts", name, str(shard)) for name in taught for shard in self.shards(name))
         yield from (("manifest", name) for name in taught)
-        yield from (("distill", dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
+        made = ("distill", "import_set")
+        yield from ((made[self.is_imported(method)], dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
         yield from (("evaluate", dataset, str(ipc), method, network) for dataset, ipc, method, network in self.rows())
         yield from (("tables", str(number)) for number in self.tables)
         yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
@@ -155,7 +166,8 @@ class Study:
 
 def load(path: str | Path) -> Study:
     """The study of a config file. Raises UserError where it cannot be read or is wrong."""
-    return Study(configfile.read(path))
+    config = configfile.read(path)
+    return Study(configfile.anchored(config, {path: config}))
 
 
 def _with_text_keys(value: Any) -> Any:

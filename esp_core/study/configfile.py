@@ -1,5 +1,7 @@
 """A config file as Python values. What YAML would drop or read otherwise than it is written is refused: a key given twice, 010 as 8."""
 
+import copy
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +12,13 @@ import yaml
 from esp_core.runtime.errors import UserError
 from esp_core.study import schema
 
+# The keys that hold a path of the user's; * stands for any name.
+PATHS = (
+    "datasets.*.mirror",
+    "datasets.*.options.path",
+    *(f"datasets.*.options.{part}.root" for part in ("arguments", "train", "test")),
+    "methods.*.import",
+)
 _INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
 # Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, a node that holds itself.
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
@@ -31,6 +40,41 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path}: a config is a mapping of keys, such as study, datasets and methods")
     return config
+
+
+def anchored(config: Mapping[str, Any], files: Mapping[str | Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """`config`, made of the contents of `files`, with each relative path as one from the working folder.
+
+    It means the folder of the last file that gives it; one that no file gives, as in a module's config, stays as it is.
+    """
+    whole = copy.deepcopy(dict(config))
+    for pattern in PATHS:
+        for level, key, above in _found(whole, pattern.split("."), ()):
+            givers = [path for path, content in files.items() if _at(content, above) == level[key]]
+            if givers:
+                level[key] = _from(Path(givers[-1]).absolute().parent, level[key])
+    return whole
+
+
+def _found(level: Any, names: list[str], above: tuple[Any, ...]) -> Iterator[tuple[dict[Any, Any], Any, tuple[Any, ...]]]:
+    """Where `names` lead to from `level`: the mapping that holds the value, its key there, and all keys from the top."""
+    for key in level if isinstance(level, dict) else ():
+        if names[0] in ("*", key):
+            yield from _found(level[key], names[1:], (*above, key)) if len(names) > 1 else [(level, key, (*above, key))]
+
+
+def _at(level: Any, keys: tuple[Any, ...]) -> Any:
+    for key in keys:
+        level = level.get(key) if isinstance(level, Mapping) else None
+    return level
+
+
+def _from(folder: Path, value: Any) -> Any:
+    """A path, or a list of them, that starts from `folder` where it is relative."""
+    if isinstance(value, list):
+        return [_from(folder, one) for one in value]
+    relative = isinstance(value, str) and "://" not in value and not value.startswith("~") and not Path(value).is_absolute()
+    return os.path.relpath(folder / value) if relative else value
 
 
 def refuse_nested(overrides: Mapping[str, Any]) -> None:

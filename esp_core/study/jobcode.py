@@ -53,7 +53,7 @@ def _networks(study: Study, stage: str, given: Mapping[str, str]) -> set[str]:
 
 def _cells(study: Study, stage: str, given: Mapping[str, str]) -> Iterable[tuple[str, int, str]]:
     """The cells and methods whose sets the job makes, decodes or measures."""
-    if stage in ("distill", "evaluate") and given["method"] != FULL:
+    if stage in ("distill", "import_set", "evaluate") and given["method"] != FULL:
         return [(given["dataset"], int(given["ipc"]), given["method"])]
     if stage == "trial":
         return [cell for cell in study.condensed() if cell[0] == given["dataset"]]

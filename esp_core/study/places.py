@@ -13,6 +13,7 @@ PATTERNS = {
     "experts": "{study}/experts/{dataset}/shard-{shard}.h5",
     "manifest": "{study}/experts/{dataset}/manifest.json",
     "distill": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+    "import_set": "{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
     "evaluate": "{study}/evaluated/{dataset}/ipc-{ipc}/{method}/{network}.csv",
     "evaluate_full": "{study}/evaluated/{dataset}/full/{network}.csv",
     "tables": "{study}/tables/table{table}.csv",

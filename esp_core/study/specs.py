@@ -47,7 +47,8 @@ def _prepare(study: Study, dataset: str) -> Spec:
 
 def _trial(study: Study, dataset: str) -> Spec:
     """The networks and sets of `dataset`, each once, and what a network needs in order to teach."""
-    cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in study.condensed() if name == dataset]
+    made = [cell for cell in study.condensed() if cell[0] == dataset and not study.is_imported(cell[2])]
+    cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in made]
     needs = ["features", "classifier"] if any(methods.uses_network(recipe) for _, recipe in cells) else []
     compared = {kind for _, recipe in cells for kind in recipe["objectives"]}
     needs += sorted({need for kind in compared for need in kinds.fact("objectives", kind, "NEEDS")})
@@ -100,6 +101,13 @@ def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
         "recipe": study.recipe(dataset, int(ipc), method),
         "experts": experts,
     }
+
+
+def _import_set(study: Study, dataset: str, ipc: str, method: str) -> Spec:
+    own = study.methods[method]
+    asked = {"space": own["space"], "labels": own.get("labels", "soft"), "factor": own.get("factor", 1)}
+    folders = [identity("imagefolder", {"path": str(file)}) for file in study.files(dataset, int(ipc), method) if file.is_dir()]
+    return {"dataset": dataset, "ipc": int(ipc), "method": method, **asked, **({"own": folders} if folders else {})}
 
 
 def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -> Spec:
@@ -194,6 +202,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "experts": _experts,
     "manifest": _manifest,
     "distill": _distill,
+    "import_set": _import_set,
     "evaluate": _evaluate,
     "tables": _tables,
     "claims": _claims,

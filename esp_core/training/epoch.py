@@ -13,7 +13,7 @@ Forward = Callable[[Tensor], Tensor]  # images (n, C, H, W), normalised -> logit
 
 
 class Images:
-    """Images on the device: floating-point or uint8 (n, C, H, W), normalised batch by batch."""
+    """Images on the device: floating-point or uint8 (n, C, H, W), normalised batch by batch; labels (n,), or soft ones (n, K)."""
 
     def __init__(self, images: Tensor, labels: Tensor, data: Dataset):
         device = data.train.images.device
@@ -59,7 +59,7 @@ def steps(
 ) -> Iterator[tuple[Tensor, int]]:
     """Train an epoch: each image once, in random order, augmented; yields the mean loss of each batch, on the device, and its size.
 
-    `loss_of` images (b, C, H, W) and labels (b,) is their mean loss. All draws come from `generator`, on the CPU.
+    `loss_of` images (b, C, H, W) and their labels is their mean loss. All draws come from `generator`, on the CPU.
     """
     for index in batches(torch.randperm(len(images), generator=generator), batch):
         x, y = images.batch(index)

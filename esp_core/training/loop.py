@@ -1,6 +1,8 @@
 """Training a network on a condensed or a whole training set by an evaluation protocol, which is data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +13,17 @@ from esp_core.runtime.errors import UserError
 from esp_core.training.descent import SGD
 from esp_core.training.epoch import Forward, Images, steps
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) and labels, (n,) or soft (n, K) -> their mean loss
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a network is trained for a table, the same for every method in it; the last epoch counts, never the best.
 
     `milestones` are fractions of `epochs` at which the rate is multiplied by `gamma`; `cutmix` is the probability that a
-    batch is cut and mixed (Yun et al., 2019), as in IDC's protocol. SGD with `momentum` and `weight_decay`.
+    batch is cut and mixed (Yun et al., 2019), as in IDC's protocol. SGD with `momentum` and `weight_decay`. `soft_labels` is the loss on
+    the labels of a set that has soft ones, see `soft_loss`, or "hard", which takes the likeliest class. `learned_lr`: a set that a
+    learning rate was learned with is trained on at that one.
     """
 
     name: str
@@ -30,6 +36,9 @@ class Protocol:
     milestones: tuple[float, ...]
     gamma: float
     cutmix: float = 0.0
+    soft_labels: str = "cross_entropy"
+    temperature: float = 1.0
+    learned_lr: bool = False
 
     def rate(self, epoch: int) -> float:
         """The learning rate in `epoch`, from 0."""
@@ -44,15 +53,46 @@ def protocol(settings: dict[str, Any]) -> Protocol:
         raise UserError(f"evaluation: {error}") from None
 
 
+def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: Path) -> Tensor:
+    """What networks learn from the set at `where`: its `labels` (n,), or its `soft` ones (n, K).
+
+    Raises UserError where soft labels are no probabilities and the loss needs them.
+    """
+    if soft is None or settings.soft_labels == "hard":
+        return labels
+    if settings.soft_labels != "mse" and ((soft < 0).any() or (soft.sum(1) - 1).abs().max() > 1e-3):
+        raise UserError(
+            f"{where}: its labels, from {soft.min():.3g} to {soft.max():.3g}, are no probabilities, which {settings.soft_labels} needs; "
+            "set evaluation.soft_labels to mse, or to hard"
+        )
+    return soft
+
+
+def soft_loss(settings: Protocol) -> Loss:
+    """The mean loss of logits z (n, K) on soft labels y (n, K).
+
+    "cross_entropy": -sum_k y_k log softmax(z)_k. "kl": t^2 KL(softmax(log y / t) || softmax(z / t)) at the temperature t (Hinton et al.,
+    2015), the same but for a constant at t = 1. "mse": |z - y|^2 / K, torch's mean over images and classes.
+    """
+    t = settings.temperature
+    losses: dict[str, Loss] = {
+        "cross_entropy": F.cross_entropy,
+        "kl": lambda z, y: t**2 * F.kl_div(F.log_softmax(z / t, 1), F.softmax(y.log() / t, 1), reduction="batchmean"),
+        "mse": F.mse_loss,
+    }
+    return losses[settings.soft_labels]
+
+
 def train(
     network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator, forward: Forward | None = None
 ) -> list[float]:
     """Train `network` in place; returns the mean training loss of every epoch. `forward` runs it, an `Engine` for one; else itself."""
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
+    loss = soft_loss(settings) if images.labels.is_floating_point() else F.cross_entropy
     network.train()
 
     def loss_of(x: Tensor, y: Tensor) -> Tensor:
-        return mixed_loss(forward or network, x, y, settings.cutmix, generator)
+        return mixed_loss(forward or network, x, y, settings.cutmix, generator, loss)
 
     curve = []
     for epoch in range(settings.epochs):
@@ -62,12 +102,12 @@ def train(
     return curve
 
 
-def mixed_loss(network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> Tensor:
-    """Cross-entropy, on a cut and mixed batch with probability `cutmix`."""
+def mixed_loss(network: Forward, x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator, loss: Loss = F.cross_entropy) -> Tensor:
+    """`loss`, on a cut and mixed batch with probability `cutmix`: each of the two labels counts by its share of the pixels."""
     x, y, other, share = mix(x, y, cutmix, generator)
     logits = network(x)
-    own = F.cross_entropy(logits, y)
-    return own if share == 1 else share * own + (1 - share) * F.cross_entropy(logits, other)
+    own = loss(logits, y)
+    return own if share == 1 else share * own + (1 - share) * loss(logits, other)
 
 
 def mix(x: Tensor, y: Tensor, cutmix: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -76,6 +78,32 @@ def test_a_second_file_changes_single_numbers_and_a_typo_in_it_is_one_line(empty
     words = ["more.yaml", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--dry-run", "--printshellcmds"]
     _, said = snakemake(empty, "--configfile", "few.yaml", *words)
     assert told in said, said
+
+
+def test_two_studies_run_side_by_side_in_one_folder(empty):
+    (empty / "other.yaml").write_text(yaml.safe_dump(STUDY | {"study": "other"}))
+    with ThreadPoolExecutor() as pool:
+        words = ["--snakefile", str(ROOT / "workflow" / "Snakefile"), "--configfile"]
+        both = [pool.submit(snakemake, empty, *words, f"{name}.yaml", "--", f"results/{name}/data/digits.h5") for name in ("few", "other")]
+    assert [run.result()[0] for run in both] == [0, 0], both[0].result()[1] + both[1].result()[1]
+    assert (empty / "results/few/data/digits.h5").read_bytes() == (empty / "results/other/data/digits.h5").read_bytes()
+
+
+def test_a_relative_path_means_the_folder_of_the_study(empty, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    np.savez(
+        empty / "mine.npz",
+        images=np.zeros((20, 1, 8, 8), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None],
+        labels=np.arange(20) % 2,
+    )
+    (empty / "few.yaml").write_text(
+        yaml.safe_dump(STUDY | {"datasets": {"mine": {"kind": "npz", "ipc": [1], "options": {"path": "mine.npz"}}}})
+    )
+    code, said = snakemake(
+        empty, "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--directory", str(elsewhere), "--", "results/few/data/mine.h5"
+    )
+    assert code == 0, said
+    assert (elsewhere / "results/few/data/mine.h5").is_file()
 
 
 def test_a_package_of_another_checkout_is_refused(empty):

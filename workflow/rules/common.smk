@@ -36,7 +36,7 @@ if "site-packages" not in PACKAGE.parts:
 from esp_core.datasets.catalogue import is_official
 from esp_core.runtime.errors import UserError
 from esp_core.study.config import Study
-from esp_core.study.configfile import read, refuse_nested
+from esp_core.study.configfile import anchored, read, refuse_nested
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
@@ -52,10 +52,9 @@ def without_pathvars(settings):
 
 try:
     # Read as Snakemake has read them already, for what YAML drops.
-    for file in workflow.configfiles:
-        read(file)
+    files = {file: read(file) for file in workflow.configfiles}
     refuse_nested(without_pathvars(workflow.config_settings.config))
-    STUDY = Study(without_pathvars(config))
+    STUDY = Study(anchored(without_pathvars(config), files))
 except UserError as error:
     raise WorkflowError(f"the study's config is wrong\n{error}") from None
 
@@ -163,6 +162,17 @@ def manifest(wildcards):
 def taught_by(wildcards):
     """The shards behind the manifest."""
     return shards(wildcards) if manifest(wildcards) else []
+
+
+def methods_of(imported):
+    """A pattern of the methods whose sets are imported, or are not."""
+    names = [name for name in STUDY.methods if STUDY.is_imported(name) == imported]
+    return "|".join(names) or "(?!)"
+
+
+def others_files(wildcards):
+    """The files of a set that somebody else's code made."""
+    return STUDY.files(wildcards.dataset, int(wildcards.ipc), wildcards.method)
 
 
 def option(name, key):

@@ -10,6 +10,8 @@ rule distill:
         "<logs>/distill/{dataset}/ipc-{ipc}/{method}.log",
     benchmark:
         "<benchmarks>/distill/{dataset}/ipc-{ipc}/{method}.jsonl"
+    wildcard_constraints:
+        method=methods_of(imported=False),
     conda:
         "../../environment.yml"
     threads: cores
@@ -28,3 +30,31 @@ rule distill:
         "python -m esp_core distill run --spec {params.spec:q} --device {params.device} --code {params.code}"
         " --data {input.data:q} {params.experts}"
         " --out {output.condensed:q} > {log:q} 2>&1"
+
+
+rule import_set:
+    input:
+        data="<results>/{study}/data/{dataset}.h5",
+        files=others_files,
+    output:
+        condensed="<results>/{study}/distilled/{dataset}/ipc-{ipc}/{method}.safetensors",
+    log:
+        "<logs>/import_set/{dataset}/ipc-{ipc}/{method}.log",
+    benchmark:
+        "<benchmarks>/import_set/{dataset}/ipc-{ipc}/{method}.jsonl"
+    wildcard_constraints:
+        method=methods_of(imported=True),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        spec=spec_of("import_set"),
+        code=code_of("import_set"),
+    message:
+        "Import {wildcards.method} for {wildcards.dataset} at IPC {wildcards.ipc}"
+    shell:
+        "python -m esp_core import {input.files:q} --spec {params.spec:q} --code {params.code}"
+        " --data {input.data:q} --out {output.condensed:q} > {log:q} 2>&1"

@@ -13,6 +13,7 @@ from esp_core.study import kinds, schema
 SECTIONS = ("parametrisation", "teacher", "optimiser")
 FULL = "full"  # the whole training set: a name without a recipe
 DSA = "color_crop_cutout_flip_scale_rotate"
+IMPORTED = {"parametrisation": {"kind": "imported"}, "iterations": 0}  # what stands for the recipe of a set that is there already
 EXPERT_EPOCHS = 50  # of a trained network whose trajectory nothing reads; MTT's buffer.py
 # What the named augmentations stand for, with mirroring and without: one operation of six a draw (DSA's code); flip and colour always,
 # and one of three (IDC's code, DiffAug).
@@ -41,7 +42,7 @@ def recipe(name: str, dataset: str = "", ipc: int = 0, *, custom: Settings | Non
     still belongs to its class; it decides what the augmentation "dsa" stands for. Raises UserError for an unknown method.
     """
     merged: dict[str, Any] = {}
-    for layer in _layers(name, custom or {}, f"{dataset}/{ipc}", ()):
+    for layer in [IMPORTED] if is_imported(name, custom or {}) else _layers(name, custom or {}, f"{dataset}/{ipc}", ()):
         merged = merge(merged, {k: v for k, v in layer.items() if k not in ("base", "title", "cells")})
     complete = schema.filled(merged, "recipe")
     for section in SECTIONS:
@@ -49,6 +50,11 @@ def recipe(name: str, dataset: str = "", ipc: int = 0, *, custom: Settings | Non
     wanted = {kind: settings for kind, settings in complete["objectives"].items() if settings is not None}
     complete["objectives"] = {kind: {**kinds.defaults("objectives", kind), **settings} for kind, settings in wanted.items()}
     return complete | {"augment": strategy(complete["augment"], flip)}
+
+
+def is_imported(name: str, custom: Settings) -> bool:
+    """Whether the sets of a method of a study's `methods` are read from files."""
+    return "import" in (custom.get(name) or {})
 
 
 def _layers(name: str, custom: Settings, cell: str, above: tuple[str, ...]) -> Iterator[Settings]:
@@ -63,6 +69,8 @@ def _layers(name: str, custom: Settings, cell: str, above: tuple[str, ...]) -> I
     if base:
         if base not in recipes and base not in custom:
             raise UserError(f"methods.{name}.base: {base} is no method; use one of {', '.join([*recipes, *custom])}")
+        if is_imported(base, custom):
+            raise UserError(f"methods.{name}.base: {base} is imported and has no recipe; name a method that has one")
         yield from _layers(base, custom, cell, (*above, name))
     elif not named and "parametrisation" not in own:
         raise UserError(f"methods.{name}: unknown method; use one of {', '.join((*recipes, FULL))}, or give it a base")

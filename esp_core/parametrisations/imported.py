@@ -1,0 +1,30 @@
+"""`imported`: images that other people's code made, as many of each class as there are (stages/import_set.py)."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+
+from esp_core.parametrisations import Task
+from esp_core.parametrisations.formation import Formation
+
+GROUPS = ("pixels",)
+
+
+class Imported(Formation):
+    """`tensors["pixels"]` (n, C, H, W), normalised, class by class; with `factor` each holds factor x factor small ones, as IDC's do."""
+
+    def __init__(self, task: Task, counts: Sequence[int], factor: int):
+        super().__init__(task, factor, "noise", 0)
+        each = counts or [task.ipc] * task.classes
+        self.unit_labels = torch.cat([torch.full((count,), label) for label, count in enumerate(each)])
+        self.tensors = {"pixels": torch.zeros(len(self.unit_labels), task.channels, task.size, task.size)}
+
+
+def build(task: Task, counts: Sequence[int] = (), factor: Annotated[int, ">= 1"] = 1) -> Imported:
+    """See `Imported`. It alone may hold more numbers than the budget of `task`: what others made is counted, not refused.
+
+    counts: images of each class; IPC of each unless given
+    factor: small images along a side of a stored one; IDC's code
+    """
+    return Imported(task, counts, factor)
