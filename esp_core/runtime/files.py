@@ -3,10 +3,9 @@
 import os
 import platform
 import re
-import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -25,9 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
-        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}{path.suffix}")
         try:
-            temporary.touch(exist_ok=False)
+            temporary.touch()
             yield temporary
             os.replace(temporary, path)
         finally:
@@ -48,11 +47,12 @@ def discard(path: Path) -> None:
 
 def sweep(path: Path) -> None:
     """Remove temporary files for `path` whose process is gone, or which another machine began more than a day ago."""
-    own = _prefix(path)
-    for left in path.parent.glob(f".{escape(path.stem)}-*-*-*{escape(path.suffix)}"):
-        process = left.name.removeprefix(own).partition("-")[0] if left.name.startswith(own) else ""
-        if not _is_running(int(process)) if process.isdigit() else _age(left) > DAY:
-            left.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{escape(path.stem)}-*-*{escape(path.suffix)}"):
+        process = left.name.removeprefix(_prefix(path)).removesuffix(path.suffix)
+        with suppress(FileNotFoundError):
+            is_left = not _is_running(int(process)) if process.isdigit() else time.time() - left.stat().st_mtime > DAY
+            if is_left:
+                left.unlink()
 
 
 def reserve(path: Path, size: int) -> None:
@@ -78,10 +78,3 @@ def _is_running(process: int) -> bool:
     except OSError:  # somebody else's
         pass
     return True
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

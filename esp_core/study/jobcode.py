@@ -29,8 +29,6 @@ def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         yield kinds.place("dataset", study.datasets[given["dataset"]]["kind"])[0]
     elif stage == "manifest":
         yield "esp_core.trajectories.manifest"
-    elif stage == "import_set":
-        yield "esp_core.parametrisations.imported"
     for name in sorted(_networks(study, stage, given)):
         module, _ = kinds.place("network", name)
         if ":" not in name or module_file(module):  # one of an installed package is a dependency like torch
@@ -55,7 +53,7 @@ def _networks(study: Study, stage: str, given: Mapping[str, str]) -> set[str]:
 
 def _cells(study: Study, stage: str, given: Mapping[str, str]) -> Iterable[tuple[str, int, str]]:
     """The cells and methods whose sets the job makes, decodes or measures."""
-    if stage in ("distill", "evaluate") and given["method"] != FULL:
+    if stage in ("distill", "import_set", "evaluate") and given["method"] != FULL:
         return [(given["dataset"], int(given["ipc"]), given["method"])]
     if stage == "trial":
         return [cell for cell in study.condensed() if cell[0] == given["dataset"]]
