@@ -150,6 +150,9 @@ def test_a_distillation_costs_the_real_images_forward_and_the_synthetic_ones_by_
     assert dm.seconds == pytest.approx(3 + 2 + 4 * (2 * 0.1 + 160 * FORWARD + 10 * (3 * FORWARD + PIXELS)))
     assert dm.disk == pytest.approx(10 * 256 * 4 + 1500 + 600)
     assert cost(study, "distill", "digits", "1", "random").seconds == 3.0
+    white = Study({**SMALL, "datasets": {"digits": SMALL["datasets"]["digits"] | {"whiten": "zca"}}})
+    for job in (("prepare", "digits"), ("distill", "digits", "1", "dm")):
+        assert cost(white, *job).disk - cost(study, *job).disk == pytest.approx(256 * 256 * 4)
 
 
 def test_the_projection_loss_needs_no_real_images_but_a_second_derivative_and_an_inner_step(study):

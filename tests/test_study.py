@@ -159,8 +159,8 @@ def test_more_experts_are_new_shards_and_the_old_ones_stay():
 
 def test_imported_experts_are_not_trained(tmp_path):
     path = tmp_path / "manifest.json"
-    config = {"study": "x", "datasets": {"digits": {"ipc": [1]}}, "methods": {"esp": {}}, "experts": {"count": 7}}
-    own = {"datasets": {"digits": {"ipc": [1], "experts": {"import": str(path)}}}}
+    config = {"study": "x", "datasets": {"digits": {"ipc": [2]}}, "methods": {"esp": {}}, "experts": {"count": 7}}
+    own = {"datasets": {"digits": {"ipc": [2], "experts": {"import": str(path)}}}}
     for text, line in (
         (None, f"experts.import: {path}: no such file; make it with esp experts import"),
         ("[]", f"experts.import: {path}: no manifest of experts; make it with esp experts import"),
@@ -174,7 +174,7 @@ def test_imported_experts_are_not_trained(tmp_path):
     path.write_text('{"spec": {"total": 7}}')
     trained, imported = Study(config), Study(config | own)
     assert {job[0] for job in trained.jobs()} - {job[0] for job in imported.jobs()} == {"network", "experts", "manifest"}
-    assert specs.spec(trained, "distill", "digits", "1", "esp") == specs.spec(imported, "distill", "digits", "1", "esp")
+    assert specs.spec(trained, "distill", "digits", "2", "esp") == specs.spec(imported, "distill", "digits", "2", "esp")
 
 
 def test_all_snapshots_are_kept_unless_the_study_says_how_many():

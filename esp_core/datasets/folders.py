@@ -21,6 +21,12 @@ PARTS = {
     "validation": re.compile(rf"(val|valid|validation|dev|eval|evaluation){_OBJECT}"),
 }
 
+LONGEST = 40  # letters of a class name that a numbered folder keeps
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+OTHER = re.compile(r"[^\w-]")
+# Names that Windows keeps for devices, and folders that readers take for parts of a dataset.
+TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|(train|test|val|dev|eval|hold).*|.*macosx)", re.IGNORECASE)
+
 Entry = os.DirEntry[str]
 Remarks = Counter[str]  # those of `source`, which is not light
 
@@ -172,3 +178,16 @@ def _size(folder: Path | str) -> int:
     """How many images lie in and beneath a folder."""
     inside, images = listed(folder, Counter(), links=False)
     return len(images) + sum(_size(entry.path) for entry in inside)
+
+
+def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """A folder name for each class: all different, also where case does not count, and in the classes' order when sorted.
+
+    They are the classes' own names where these can be that; otherwise each is the label, with leading zeros, and what of the name
+    every file system takes: ("b", "a/c") gives 0-b and 1-a_c.
+    """
+    plain = all(PLAIN.fullmatch(name) and not TAKEN.fullmatch(name) for name in classes)
+    if plain and list(classes) == sorted(classes) and len({name.casefold() for name in classes}) == len(classes):
+        return tuple(classes)
+    digits = len(str(len(classes) - 1))
+    return tuple(f"{label:0{digits}}-{OTHER.sub('_', name)[:LONGEST]}" for label, name in enumerate(classes))

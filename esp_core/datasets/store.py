@@ -44,7 +44,8 @@ def write(
 ) -> None:
     """Write `source` to `path`, whole or not at all. `provenance` becomes attributes; its values are strings or numbers.
 
-    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: "zca" or None.
+    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: a kind, see
+    `whitening`, or None.
     The digest of whitened data is a function of the images, not of how a machine rounds the matrix.
 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.
@@ -54,7 +55,7 @@ def write(
     if 0.0 in std:
         raise UserError(f"{source.train.where}: channel {std.index(0.0)} has one value in every training image; leave that channel out")
     parts = {"train": source.train, "test": source.test}
-    fitted, fit = _whitening(source.train) if whiten else ({}, {})
+    fitted, fit = _whitening(source.train, whiten) if whiten else ({}, {})
     size = sum(part.images.nbytes + 16 * len(part.labels) for part in parts.values()) + (1 << 20)  # and names and attributes
     size += sum(values.nbytes for values in fitted.values())
     with files.replacing(path) as temporary, _created(temporary, size) as file:
@@ -69,13 +70,13 @@ def write(
         file.attrs.update({"mean": np.array(mean), "std": np.array(std), **(normalisation or {}), **provenance})
 
 
-def _whitening(train: Part) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+def _whitening(train: Part, kind: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
     """The arrays that are stored, and how they were fitted."""
     if why := too_large_to_whiten(*train.images.shape[1:3]):
         raise UserError(f"{train.where}: {why}")
     from esp_core.datasets import whitening  # torch and kornia, which other data do without
 
-    return {key: values.numpy() for key, values in whitening.fit(train.images).items()}, {"zca": whitening.EPS}
+    return {key: values.numpy() for key, values in whitening.fit(train.images, kind).items()}, {kind: whitening.EPS}
 
 
 def moments(images: Images) -> tuple[list[float], list[float]]:

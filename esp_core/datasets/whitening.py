@@ -1,4 +1,8 @@
-"""ZCA whitening as MTT's code has it: fitted by kornia to images in [0, 1], in place of a mean and deviation of each channel."""
+"""ZCA whitening, in place of a mean and deviation of each channel, as two codes have it.
+
+"zca" is MTT's: fitted by kornia to images in [0, 1]. "zca_rfad" is RFAD's (Loo et al., 2022; data.py, get_zca_matrix): fitted to images
+less the mean and by the deviation of each channel, by second moments about those means, its regulariser a part of the mean eigenvalue.
+"""
 
 import torch
 from kornia.enhance import ZCAWhitening
@@ -9,7 +13,15 @@ from esp_core.datasets.source import Images
 EPS = 0.1
 
 
-def fit(images: Images) -> dict[str, Tensor]:
+def fit(images: Images, kind: str = "zca") -> dict[str, Tensor]:
     """The whitening of training images (n, C, H, W) uint8, as `Normalisation.read` takes it."""
-    fitted = ZCAWhitening(eps=EPS).fit(torch.from_numpy(images).float().div_(255))
-    return {"zca_mean": fitted.mean_vector[0], "zca_matrix": fitted.transform_matrix}
+    values = torch.from_numpy(images).float().div_(255)
+    if kind == "zca":
+        fitted = ZCAWhitening(eps=EPS).fit(values)
+        return {"zca_mean": fitted.mean_vector[0], "zca_matrix": fitted.transform_matrix}
+    means, deviations = values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
+    flat = values.sub_(means).div_(deviations).flatten(1)
+    eigenvalues, vectors = torch.linalg.eigh((flat.T @ flat / len(flat)).double())
+    matrix = (vectors * (eigenvalues + EPS * eigenvalues.mean()).rsqrt()) @ vectors.T
+    mean, deviation = (each.expand(1, *values.shape[1:]).flatten() for each in (means, deviations))
+    return {"zca_mean": mean.clone(), "zca_matrix": (matrix / deviation.double()[:, None]).float()}

@@ -114,13 +114,16 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
         differ.append(("image shape", str(shape), str(data.shape)))
     if condensed.normalisation.space != data.normalisation.space:
         differ.append(("normalisation", *(SPACES[of.normalisation.space] for of in (condensed, data))))
+    ours, theirs = (None if of.normalisation.zca is None else of.normalisation.zca.matrix.cpu() for of in (condensed, data))
+    if ours is not None and theirs is not None and ours.shape == theirs.shape and (ours - theirs).norm() > 0.01 * ours.norm():
+        differ.append(("whitening", "of one kind", "of another"))
     for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
         own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))
     if differ:
-        what, ours, theirs = differ[0]
-        raise UserError(f"{path}: its {what} is {ours}, that of the data {data.name} {theirs}; give the data that it was made from")
+        what, its, others = differ[0]
+        raise UserError(f"{path}: its {what} is {its}, that of the data {data.name} {others}; give the data that it was made from")
 
 
 def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:

@@ -1,22 +1,15 @@
 """Condensed sets as files that any other program reads: PNGs in one folder, an ImageFolder tree, one .npz, or one .pt."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from esp_core.datasets.folders import folder_names
 from esp_core.distillation.condensed import load_condensed
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.files import replacing
-
-LONGEST = 40  # letters of a class name that a numbered folder keeps
-PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-OTHER = re.compile(r"[^\w-]")
-# Names that Windows keeps for devices, and folders that readers take for parts of a dataset.
-TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|(train|test|val|dev|eval|hold).*|.*macosx)", re.IGNORECASE)
 
 
 def export(path: Path, folder: Path, form: str) -> str:
@@ -25,7 +18,8 @@ def export(path: Path, folder: Path, form: str) -> str:
     "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, with classes as `folder_names` writes them;
     "npz" is folder/<name>.npz with images uint8 (n, H, W, C) and labels int64 (n,), or soft ones float32 (n, K). Eight bits a channel:
     values outside [0, 1] as the nearest that can be shown. "pt" is folder/<name>.pt as the code of DC, DSA and DM saves sets,
-    {"data": [[images, labels]]}, with images float32 (n, C, H, W), normalised, all their bits kept. Raises UserError where the set is damaged, or `folder` holds something.
+    {"data": [[images, labels]]}, with images float32 (n, C, H, W), normalised, all their bits kept. Raises UserError where the set is
+    damaged, or `folder` holds something.
     """
     data = load_condensed(path)
     labels = data.labels if data.soft is None else data.soft
@@ -48,16 +42,3 @@ def export(path: Path, folder: Path, form: str) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(target)
     return f"{len(pixels)} images in {folder}"
-
-
-def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """A folder name for each class: all different, also where case does not count, and in the classes' order when sorted.
-
-    They are the classes' own names where these can be that; otherwise each is the label, with leading zeros, and what of the name
-    every file system takes: ("b", "a/c") gives 0-b and 1-a_c.
-    """
-    plain = all(PLAIN.fullmatch(name) and not TAKEN.fullmatch(name) for name in classes)
-    if plain and list(classes) == sorted(classes) and len({name.casefold() for name in classes}) == len(classes):
-        return tuple(classes)
-    digits = len(str(len(classes) - 1))
-    return tuple(f"{label:0{digits}}-{OTHER.sub('_', name)[:LONGEST]}" for label, name in enumerate(classes))

@@ -21,7 +21,6 @@ from esp_core.datasets import Dataset, arrays, folders, imagefolder
 from esp_core.datasets.official import sha256
 from esp_core.datasets.source import check_labels
 from esp_core.distillation.condensed import save_condensed
-from esp_core.distillation.export import folder_names
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import canonical, digest
@@ -32,9 +31,10 @@ SPACES = {
     "normalised": "less the data's mean, by their deviation",
     "zca": "whitened as the data are",
 }
-LABELS = ("soft", "logits", "hard")
-_NUMBERS = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
-_NUMBERS += [np._core.multiarray.scalar, (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")]  # DC's file has accuracies, too
+_SCALAR = np.float64(0).__reduce__()[0]
+# DC's files hold accuracies, too: NumPy's numbers, under the name that an older NumPy gave them.
+_NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
+_NUMBERS += [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
         labels = labels.argmax(1)
     order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(data.classes)).tolist()
     if 0 in counts:
-        raise UserError(f"{where}: no image of class {data.classes[counts.index(0)]}, of the {len(counts)} of {data.name}; give a whole set")
+        missing = data.classes[counts.index(0)]
+        raise UserError(f"{where}: no image of class {missing}, of the {len(counts)} of {data.name}; give a whole set")
     task = Task(len(counts), wish.ipc, *data.shape[:2], normalisation=data.normalisation.to("cpu"))
-    settings = {"kind": "imported", "counts": counts, "factor": wish.factor}
+    settings: dict[str, Any] = {"kind": "imported", "counts": counts, "factor": wish.factor}
     synthetic = parametrisations.build(task, **settings)
     synthetic.tensors = {"pixels": pixels[order].contiguous()}
     soft = None if soft is None else soft[order].repeat_interleave(synthetic.images_per_unit, 0)
@@ -69,8 +70,9 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
     facts = {"files": {file.name: _sha256(file) for file in files}, "space": wish.space, **learned, **metadata}
     save_condensed(out, synthetic, settings, data.classes, facts, soft)
     used = synthetic.used + (0 if soft is None else soft.numel())
+    deviations = f"deviation {pixels.std():.2f}, of the data's {data.normalise(data.train.images[:1000]).std():.2f}"
     over = f", more than that of IPC {wish.ipc}" if used > task.budget else ""
-    return f"{out}: {synthetic.images} images of {len(counts)} classes, {used:,} numbers of a budget of {task.budget:,}{over}"
+    return f"{out}: {synthetic.images} images of {len(counts)} classes, {used:,} numbers of a budget of {task.budget:,}{over}; {deviations}"
 
 
 def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:
@@ -132,7 +134,7 @@ def _folder(folder: Path, classes: Sequence[str]) -> list[Tensor]:
     found = folders.find(folder)
     part, _ = imagefolder.training(found)
     numbers = tuple(sorted(found.classes, key=int)) if all(name.isdecimal() for name in found.classes) else ()
-    names = next((own for own in (tuple(classes), folder_names(classes), numbers) if set(own) == set(found.classes)), ())
+    names = next((own for own in (tuple(classes), folders.folder_names(classes), numbers) if set(own) == set(found.classes)), ())
     if len(names) != len(classes):
         raise UserError(f"{folder}: its {len(found.classes)} folders are not the {len(classes)} classes, {', '.join(classes[:3])}, …")
     labels = np.array([names.index(name) for name in found.classes])[part.labels]
@@ -181,7 +183,7 @@ def _normalised(values: Tensor, wish: Wish, data: Dataset, where: str) -> Tensor
     else:
         looks += "pixels of 0 to 255 are; divide them by 255" if low >= 0 else "normalised or whitened ones are (normalised, zca)"
     if wish.space not in SPACES:
-        raise UserError(f"{where}: {looks}; say what they are, space {', '.join(f'{name} ({text})' for name, text in SPACES.items())}")
+        raise UserError(f"{where}: {looks}; say what they are by --space: {', '.join(f'{name} ({text})' for name, text in SPACES.items())}")
     own = data.normalisation.space
     if wish.factor > 1 and own == "zca":
         raise UserError(f"factor {wish.factor}: small images cannot be cut out of whitened ones; prepare {data.name} without whiten")
@@ -191,7 +193,7 @@ def _normalised(values: Tensor, wish: Wish, data: Dataset, where: str) -> Tensor
         return data.normalise(values)
     if wish.space != own:
         do = "with" if wish.space == "zca" else "without"
-        raise UserError(f"{where}: space {wish.space}, but images of {data.name} are {own}; prepare the data {do} whiten: zca")
+        raise UserError(f"{where}: space {wish.space}, but images of {data.name} are {own}; prepare the data {do} whiten")
     real = data.normalise(data.train.images[:1000])
     span = real.max() - real.min()
     if low >= 0 or low < real.min() - span or high > real.max() + span:

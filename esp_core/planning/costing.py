@@ -199,7 +199,10 @@ def _small(on: Device, stage: str) -> Cost:
     return Cost(on.values[seconds], _disk(disk) + _disk("job"))
 
 
-_SMALL = dict.fromkeys(("tables", "claims", "settings"), ("light", "table")) | {"plots": ("start", "plot"), "import_set": ("start", "condensed")}
+_SMALL = dict.fromkeys(("tables", "claims", "settings"), ("light", "table")) | {
+    "plots": ("start", "plot"),
+    "import_set": ("start", "condensed"),
+}
 _STAGES: dict[str, Callable[[Study, Device, Spec], Cost]] = {
     "download": _download,
     "prepare": _prepare,

@@ -87,7 +87,7 @@ class Evaluation:
             **{key: spec[key] for key in ("dataset", "ipc", "method")},
             "network": spec["network"]["name"],
             "epochs": spec["protocol"]["epochs"],
-            "protocol": f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}",
+            "protocol": ", ".join([f"{spec['protocol']['name']}-{digest(canonical(spec['protocol']))[:8]}", *_of_labels(spec["protocol"])]),
             **facts,
             "images": len(self.train),
             "parameters": sum(p.numel() for p in self.network.parameters()),
@@ -176,6 +176,11 @@ class Evaluation:
         own = seeds.derive(self.spec["study_seed"], "evaluate", seed, "network")
         network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=own)
         return network.to(self.device)
+
+
+def _of_labels(protocol: Spec) -> list[str]:
+    """What a protocol says of soft labels and learned rates, in words: the tables' notes repeat it."""
+    return [f"{key} {protocol[key]}" for key in ("soft_labels", "temperature", "learned_lr") if key in protocol]
 
 
 def _curve(losses: list[float]) -> str:

@@ -178,6 +178,9 @@ def _imported(study: "Study", name: str) -> Iterator[str]:
     if "space" not in own:
         yield f"{key}.space: missing; give what the numbers of its images are, unit, normalised or zca"
     for dataset, ipc in study.cells:
+        if (space := own.get("space", "unit")) != "unit" and (space == "zca") != bool(study.datasets[dataset]["whiten"]):
+            whiten = study.datasets[dataset]["whiten"] or "null"
+            yield f"{key}.space: {space}, but datasets.{dataset}.whiten is {whiten}; change one of them"
         missing = [file for file in study.files(dataset, ipc, name) if not file.exists()]
         yield from (f"{key}.import: {file}: no such file, for {dataset} at IPC {ipc}; put it there" for file in missing)
 

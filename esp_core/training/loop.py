@@ -71,14 +71,13 @@ def soft_loss(settings: Protocol) -> Loss:
     """The mean loss of logits z (n, K) on soft labels y (n, K).
 
     "cross_entropy": -sum_k y_k log softmax(z)_k. "kl": t^2 KL(softmax(log y / t) || softmax(z / t)) at the temperature t (Hinton et al.,
-    2015), the same but for a constant at t = 1. "mse": |z - y|^2 / 2, whose gradient z - y is of the size of the cross-entropy's,
-    softmax(z) - y, so that the protocol's learning rate keeps its unit.
+    2015), the same but for a constant at t = 1. "mse": |z - y|^2 / K, torch's mean over images and classes.
     """
     t = settings.temperature
     losses: dict[str, Loss] = {
         "cross_entropy": F.cross_entropy,
         "kl": lambda z, y: t**2 * F.kl_div(F.log_softmax(z / t, 1), F.softmax(y.log() / t, 1), reduction="batchmean"),
-        "mse": lambda z, y: (z - y).square().sum(1).mean() / 2,
+        "mse": F.mse_loss,
     }
     return losses[settings.soft_labels]
 

@@ -7,6 +7,9 @@ from kornia.enhance import ZCAWhitening
 from small import dataset, whitened
 from torch.testing import assert_close
 
+from esp_core.datasets import whitening
+from esp_core.datasets.normalisation import Normalisation
+
 DATA = whitened(dataset(per_class=40))
 IMAGES = DATA.train.images
 
@@ -27,6 +30,16 @@ def test_it_is_the_formula_in_float64():
     got = DATA.normalise(IMAGES)
     assert got.dtype == torch.float32 and DATA.normalisation.space == "zca"
     assert got.numpy().reshape(expected.shape) == pytest.approx(expected, abs=1e-5)
+
+
+def test_rfads_is_the_formula_of_its_code_in_float64():
+    scaled = IMAGES.numpy() / 255.0
+    flat = ((scaled - scaled.mean((0, 2, 3), keepdims=True)) / scaled.std((0, 2, 3), keepdims=True, ddof=1)).reshape(len(scaled), -1)
+    covariance = flat.T @ flat / len(flat)
+    u, s, _ = np.linalg.svd(covariance + 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+    stored = whitening.fit(IMAGES.numpy(), "zca_rfad")
+    fitted = Normalisation.read([0.5], [0.2], stored)
+    assert fitted.normalise(IMAGES).numpy().reshape(flat.shape) == pytest.approx(flat @ (u * s**-0.5 @ u.T), abs=1e-4)
 
 
 def test_gradients_pass_through_it():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kornia.enhance import ZCAWhitening
 from PIL import Image
 from small import CLASSES, NETWORK, SIZE, dataset
 
@@ -51,6 +52,15 @@ def test_condensed_arrays_teach_a_network(tmp_path):
     assert accuracy(network, Images(data.train.images, data.train.labels, data)) > 60  # chance is 33
 
 
+def test_whitened_arrays_have_data_and_experts_of_their_own(tmp_path):
+    data, images, labels = arrays()
+    for whiten in (None, "zca"):
+        made = condense(images, labels, ipc=2, folder=tmp_path, device="cpu", whiten=whiten, **{**TINY, "iterations": 1})
+    kornias = ZCAWhitening(eps=0.1).fit(data.train.images.float() / 255)
+    assert torch.equal(made.normalise(data.train.images), kornias(data.train.images.float() / 255))
+    assert len(list(tmp_path.glob("data-*.h5"))) == len(list(tmp_path.glob("experts-*"))) == 2
+
+
 def test_a_second_call_makes_nothing_again(tmp_path):
     _, images, labels = arrays()
     condense(images, labels, ipc=2, folder=tmp_path, device="cpu", **TINY)
@@ -80,6 +90,7 @@ def test_a_second_call_makes_nothing_again(tmp_path):
         ({"method": "../dm"}, "methods: '../dm' is not allowed"),
         ({"method": "dmm"}, "methods.dmm: unknown method; use one of random, "),
         ({"flip": "no"}, "flip: 'no' is not true or false"),
+        ({"whiten": "pca"}, "whiten: 'pca' is unknown; did you mean zca? allowed: zca, null"),
         ({"seed": -1}, "seed: -1 is not allowed"),
         ({"network": {"name": "convnet3", "widht": 8}}, "network.widht: unknown key; did you mean width?"),
         ({"network": {"width": 0}}, "network.width: 0 is not allowed; allowed: at least 1"),

@@ -1,15 +1,19 @@
 """Sets that other people's code made: known files are read, what does not fit is one line and nothing is written, ours go round."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import CLASSES, LATENT, NETWORK, SIZE, dataset
 
 from esp_core import datasets, load_condensed, parametrisations
-from esp_core.distillation.condensed import save_condensed
+from esp_core.datasets import Dataset, Split
+from esp_core.datasets.normalisation import Normalisation
+from esp_core.distillation.condensed import check_data, save_condensed
 from esp_core.distillation.export import export
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
@@ -89,7 +93,10 @@ def test_small_images_are_cut_out_and_more_than_the_budget_is_told(imported, cap
     formation = parametrisations.build(Task(CLASSES, 2, 1, SIZE, dataset().normalisation), kind="formation", factor=2)
     formation.tensors = {"pixels": NORMALISED[BY_CLASS]}
     torch.testing.assert_close(data.normalise(data.images), formation.decode(torch.arange(6)), rtol=0, atol=1e-5)
-    assert "24 images of 3 classes, 384 numbers of a budget of 192, more than that of IPC 1" in capsys.readouterr().out
+    assert (
+        "24 images of 3 classes, 384 numbers of a budget of 192, more than that of IPC 1; deviation 1.02, of the data's 1.0"
+        in capsys.readouterr().out
+    )
 
 
 GREY = {"labels.pt": LABELS}
@@ -121,7 +128,7 @@ FOUR = torch.zeros(6, 4, SIZE, SIZE)
         ({"a.pt": UNIT * 255, **GREY}, "unit", "from 0 to 24., deviation .*, as pixels of 0 to 255 are; divide them by 255"),
         ({"a.pt": UNIT, **GREY}, "normalised", "no images in space normalised, where the data's lie from -1.* as pixels are"),
         ({"a.pt": NORMALISED * 9, **GREY}, "normalised", "no images in space normalised, where the data's lie from -1"),
-        ({"a.pt": NORMALISED, **GREY}, "zca", "space zca, but images of small are normalised; prepare the data with whiten: zca"),
+        ({"a.pt": NORMALISED, **GREY}, "zca", "space zca, but images of small are normalised; prepare the data with whiten"),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_nothing_is_written(imported, files, space, told):
@@ -172,8 +179,6 @@ def test_a_set_of_ours_goes_out_and_comes_in_again(tmp_path, kind, form, space):
 def test_folders_are_the_classes_by_name_or_by_number(tmp_path, named, told):
     order = {"c": 2, "a": 0, "b": 1, "10": 2, "2": 1, "1": 0, "x": 2}
     export_of = dict(zip(named, (order[name] for name in named), strict=True))
-    from PIL import Image
-
     for name, label in export_of.items():
         (tmp_path / "tree" / name).mkdir(parents=True)
         Image.fromarray(IMAGES[int((LABELS == label).nonzero()[0]), 0].numpy()).save(tmp_path / "tree" / name / "0.png")
@@ -184,3 +189,42 @@ def test_folders_are_the_classes_by_name_or_by_number(tmp_path, named, told):
         return
     import_set.run(*ask)
     torch.testing.assert_close(load_condensed(tmp_path / "set").images, UNIT[:3][LABELS[:3].argsort()], rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def rfad(monkeypatch):
+    """RFAD's set, beside noise, and a whitening that leads to as large values as the real one does."""
+    if not RFAD.is_file():
+        pytest.skip(f"{RFAD} is not there")
+    images = torch.randint(0, 256, (300, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = Split(images, torch.arange(300) % 10)
+    normalisation = Normalisation.read([0.5] * 3, [0.2] * 3, {"zca_mean": torch.full((3072,), 0.5), "zca_matrix": 8 * torch.eye(3072)})
+    data = Dataset("cifar10", split, split, tuple("abcdefghij"), normalisation, "")
+    monkeypatch.setattr(datasets, "load", lambda *_: data)
+    return {"ipc": 1, "labels": "soft", "factor": 1}, [RFAD], Path("data.h5")
+
+
+def test_rfads_set_is_taken_as_whitened_and_refused_as_pixels(rfad, tmp_path):
+    spec, *job = rfad
+    import_set.run({**spec, "space": "zca"}, *job, tmp_path / "set")
+    data, stored = load_condensed(tmp_path / "set"), np.load(RFAD)
+    assert np.abs(data.normalise(data.images).numpy() - stored["images"]).max() < 1e-3
+    assert np.array_equal(data.soft.numpy(), stored["labels"]) and data.labels.tolist() == list(range(10))
+    for space, told in (
+        ("unit", r"no pixels in \[0, 1\], space unit: images are float32 from -4.76 to 4.04, .* as normalised or whitened ones are"),
+        ("normalised", "space normalised, but images of cifar10 are zca"),
+        (None, "images are float32 from -4.76 to 4.04, .*; say what they are"),
+    ):
+        with pytest.raises(UserError, match=told):
+            import_set.run({**spec, "space": space}, *job, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_set_of_one_whitening_is_refused_under_another(rfad, tmp_path):
+    spec, *job = rfad
+    import_set.run({**spec, "space": "zca"}, *job, tmp_path / "set")
+    made, data = load_condensed(tmp_path / "set"), datasets.load()
+    check_data(tmp_path / "set", made, data)
+    other = {"zca_mean": torch.full((3072,), 0.5), "zca_matrix": 7 * torch.eye(3072)}
+    with pytest.raises(UserError, match="set: its whitening is of one kind, that of the data cifar10 of another"):
+        check_data(tmp_path / "set", made, replace(data, normalisation=Normalisation.read([0.5] * 3, [0.2] * 3, other)))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_a_second_file_changes_single_numbers_and_a_typo_in_it_is_one_line(empty
     words = ["more.yaml", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--dry-run", "--printshellcmds"]
     _, said = snakemake(empty, "--configfile", "few.yaml", *words)
     assert told in said, said
+
+
+def test_two_studies_run_side_by_side_in_one_folder(empty):
+    (empty / "other.yaml").write_text(yaml.safe_dump(STUDY | {"study": "other"}))
+    with ThreadPoolExecutor() as pool:
+        words = ["--snakefile", str(ROOT / "workflow" / "Snakefile"), "--configfile"]
+        both = [pool.submit(snakemake, empty, *words, f"{name}.yaml", "--", f"results/{name}/data/digits.h5") for name in ("few", "other")]
+    assert [run.result()[0] for run in both] == [0, 0], both[0].result()[1] + both[1].result()[1]
+    assert (empty / "results/few/data/digits.h5").read_bytes() == (empty / "results/other/data/digits.h5").read_bytes()
 
 
 def test_a_relative_path_means_the_folder_of_the_study(empty, tmp_path_factory):

@@ -82,7 +82,7 @@ def test_the_profile_for_slurm_repeats_what_the_rules_ask_for():
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_only_rules_of_seconds_are_grouped(name):
     profile = yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
-    alone = {"download", "try_networks_and_sets", "try_distill_network", "list_experts", "write_settings"}
+    alone = {"download", "import_set", "try_networks_and_sets", "try_distill_network", "list_experts", "write_settings"}
     assert profile["groups"].keys() == {name for _, name, _ in RULES} - ON_A_DEVICE - alone
     assert profile["group-components"].keys() == set(profile["groups"].values())
 
