@@ -178,7 +178,7 @@ def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], p
 
 def _training(changes: Any, count: Any) -> Any:
     """The section `experts`, each in a shard of its own."""
-    if isinstance(changes, Mapping) and (wrong := {"count", "shard"} & changes.keys()):
+    if isinstance(changes, Mapping) and (wrong := {"count", "shard", "import"} & changes.keys()):
         raise UserError(f"training.{min(wrong)}: unknown key; give their number as experts=")
     return methods.merge({"epochs": EPOCHS, "count": count, "shard": 1}, changes or {})
 

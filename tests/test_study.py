@@ -146,6 +146,26 @@ def test_more_experts_are_new_shards_and_the_old_ones_stay():
     assert [spec(many, "experts", "digits", s)["count"] for s in "0123"] == [2, 2, 2, 1]
 
 
+def test_imported_experts_are_not_trained(tmp_path):
+    path = tmp_path / "manifest.json"
+    config = {"study": "x", "datasets": {"digits": {"ipc": [2]}}, "methods": {"esp": {}}, "experts": {"count": 7}}
+    own = {"datasets": {"digits": {"ipc": [2], "experts": {"import": str(path)}}}}
+    for text, line in (
+        (None, f"experts.import: {path}: no such file; make it with esp experts import"),
+        ("[]", f"experts.import: {path}: no manifest of experts; make it with esp experts import"),
+        ('{"spec": {"total": 9}}', f"experts.count: 7, but {path} lists 9 experts; allowed: 9"),
+    ):
+        if text:
+            path.write_text(text)
+        with pytest.raises(UserError) as error:
+            Study(config | own)
+        assert str(error.value) == line
+    path.write_text('{"spec": {"total": 7}}')
+    trained, imported = Study(config), Study(config | own)
+    assert {job[0] for job in trained.jobs()} - {job[0] for job in imported.jobs()} == {"network", "experts", "manifest"}
+    assert specs.spec(trained, "distill", "digits", "2", "esp") == specs.spec(imported, "distill", "digits", "2", "esp")
+
+
 def test_only_methods_that_use_experts_depend_on_their_number():
     few, many = (
         small(methods={"herding": {}, "dm": {}, "esp": {}}),

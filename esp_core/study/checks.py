@@ -1,8 +1,10 @@
 """What the schema cannot say about a study: names that must exist, and numbers that must fit one another. One line a mistake."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_core.datasets import catalogue
@@ -52,9 +54,11 @@ def mistakes(study: "Study") -> Iterator[str]:
 
 
 def untrained(study: "Study") -> Iterator[str]:
-    """Snapshots of experts that `study` asks for and that no expert is trained to, or none is kept of."""
+    """Snapshots of experts that `study` asks for and that no expert is trained to, or none is kept of; imported ones that are not there."""
     for name in study.datasets:
         experts = study.experts(name)
+        if "import" in experts:
+            yield from _imported_experts(Path(experts["import"]), experts["count"])
         if experts["keep"] > experts["epochs"] + 1:
             yield f"experts.keep: {experts['keep']} is more than there are; allowed: at most {experts['epochs'] + 1}, experts.epochs + 1"
     for dataset, ipc, method in study.condensed():
@@ -65,6 +69,18 @@ def untrained(study: "Study") -> Iterator[str]:
                 f"{_key(study, method, dataset, ipc, 'teacher')}.start_max: {start} + length {length} needs {last + 1} snapshots, "
                 f"experts.keep is {keep}; allowed: at most {keep - 1 - length}, or a larger experts.keep"
             )
+
+
+def _imported_experts(path: Path, count: int) -> Iterator[str]:
+    try:
+        found = json.loads(path.read_bytes())["spec"]["total"]
+    except FileNotFoundError:
+        yield f"experts.import: {path}: no such file; make it with esp experts import"
+    except (OSError, ValueError, KeyError, TypeError):
+        yield f"experts.import: {path}: no manifest of experts; make it with esp experts import"
+    else:
+        if found != count:
+            yield f"experts.count: {count}, but {path} lists {found} experts; allowed: {found}"
 
 
 def unfitting(study: "Study") -> Iterator[str]:

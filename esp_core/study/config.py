@@ -139,6 +139,7 @@ class Study:
         """Every job, its stage and what tells it apart, in an order in which they can run."""
         used = tuple(dict.fromkeys(row[0] for row in self.rows()))
         taught = tuple(dict.fromkeys(cell[0] for cell in self.condensed() if self.uses_experts(*cell)))
+        taught = tuple(name for name in taught if "import" not in self.experts(name))
         yield from (("download", name) for name in used if catalogue.is_official(self.datasets[name]["kind"]))
         yield from (("prepare", name) for name in used)
         yield from (("trial", name) for name in used)

@@ -18,6 +18,8 @@ PATHS = (
     "datasets.*.options.path",
     *(f"datasets.*.options.{part}.root" for part in ("arguments", "train", "test")),
     "methods.*.import",
+    "experts.import",
+    "datasets.*.experts.import",
 )
 _INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
 # Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, a node that holds itself.

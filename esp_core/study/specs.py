@@ -76,7 +76,7 @@ def _trajectories(study: Study, dataset: str) -> Spec:
     settings = study.experts(dataset)
     return _split(study, dataset) | {
         "network": study.distill_network(dataset),
-        "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep")},
+        "training": {key: value for key, value in settings.items() if key not in ("count", "shard", "keep", "import")},
         "keep": settings["keep"],
     }
 

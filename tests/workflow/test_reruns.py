@@ -40,6 +40,15 @@ def test_an_edited_objective_runs_the_methods_that_use_it_and_nothing_upstream(r
     assert repository.planned() == ESP | END
 
 
+def test_imported_experts_are_taken_in_place_of_trained_ones(repository):
+    (repository.folder / "results/tiny/experts/digits").rename(repository.folder / "mine")
+    config = repository.config
+    config["experts"] |= {"import": "../mine/manifest.json"}
+    repository.save(config)
+    assert repository.planned() == ESP | END | SETTINGS
+    repository.run("results/tiny/distilled/digits/ipc-1/esp.safetensors")
+
+
 def test_an_edited_teacher_runs_its_methods(repository):
     repository.append("esp_core.teachers.random", "\nUSED = 1\n")
     assert repository.planned() == DM | END

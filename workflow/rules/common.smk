@@ -156,12 +156,16 @@ def shards(wildcards):
 def manifest(wildcards):
     """The list of the experts of a dataset, if the method uses them."""
     cell = wildcards.dataset, int(wildcards.ipc), wildcards.method
-    return [path("manifest", wildcards.dataset)] if STUDY.uses_experts(*cell) else []
+    if not STUDY.uses_experts(*cell):
+        return []
+    own = STUDY.experts(wildcards.dataset).get("import")
+    return [own or path("manifest", wildcards.dataset)]
 
 
 def taught_by(wildcards):
     """The shards behind the manifest."""
-    return shards(wildcards) if manifest(wildcards) else []
+    imported = "import" in STUDY.experts(wildcards.dataset)
+    return shards(wildcards) if manifest(wildcards) and not imported else []
 
 
 def methods_of(imported):
