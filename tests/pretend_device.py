@@ -55,6 +55,9 @@ class Pretended(TorchFunctionMode):
         if name in READS or (name == "__getitem__" and any(t.dtype == torch.bool for t in tensors[1:])):
             self.reads += 1
             return there(func(*args, **kwargs))
+        if name in ("copy_", "__setitem__") and not is_there(args[0]):
+            self.reads += 1
+            return func(*args, **kwargs)
         if name in ("__getitem__", "__setitem__", "copy_"):
             self.copies += sum(not one for one in on_device)  # indices or values, without a word
         elif any(not one and tensor.dim() for one, tensor in zip(on_device, tensors, strict=True)):
