@@ -90,7 +90,7 @@ def test_a_second_call_makes_nothing_again(tmp_path):
         ({"method": "../dm"}, "methods: '../dm' is not allowed"),
         ({"method": "dmm"}, "methods.dmm: unknown method; use one of random, "),
         ({"flip": "no"}, "flip: 'no' is not true or false"),
-        ({"whiten": "pca"}, "whiten: 'pca' is unknown; did you mean zca? allowed: zca, null"),
+        ({"whiten": "pca"}, "whiten: 'pca' is unknown; did you mean zca? allowed: zca, "),
         ({"seed": -1}, "seed: -1 is not allowed"),
         ({"network": {"name": "convnet3", "widht": 8}}, "network.widht: unknown key; did you mean width?"),
         ({"network": {"width": 0}}, "network.width: 0 is not allowed; allowed: at least 1"),
