@@ -108,7 +108,7 @@ def test_whitening_changes_the_jobs_of_its_dataset_alone():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"whiten": "pca"}, "datasets.cifar10.whiten: 'pca' is unknown; did you mean zca? allowed: zca, null"),
+        ({"whiten": "pca"}, "datasets.cifar10.whiten: 'pca' is unknown; did you mean zca? allowed: zca, zca_rfad, null"),
         (
             {"whiten": "zca", "normalisation": "published"},
             "datasets.cifar10.normalisation: published has no meaning beside whiten, which takes its place; leave one of the two out",
