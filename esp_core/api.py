@@ -138,7 +138,7 @@ def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int
                 "kind": "npz",
                 "ipc": [ipc],
                 "flip": flip if flip is not None else known.flip if known else True,
-                "whiten": "zca" if made.normalisation.space == "zca" else None,
+                "whiten": job.get("whiten"),
                 "options": {"path": NAME},
             }
         },

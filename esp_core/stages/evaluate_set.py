@@ -78,8 +78,8 @@ def _folder(folder: Path, made: Condensed) -> dict[str, Any]:
     if folders.find(folder).test is None:
         raise UserError(f"--data {folder}: holds no folder of test images; give one with train and test, each with a folder for each class")
     options = {"path": str(folder.resolve()), "size": made.task.size, "mode": "L" if made.task.channels == 1 else "RGB"}
-    whiten = {"whiten": "zca"} if made.normalisation.space == "zca" else {}
-    return {"study_seed": 0, "dataset": folder.resolve().name, "kind": "imagefolder", "options": options, **whiten}
+    whiten = made.metadata.get("spec", {}).get("whiten")
+    return {"study_seed": 0, "dataset": folder.resolve().name, "kind": "imagefolder", "options": options, "whiten": whiten}
 
 
 @command
