@@ -85,6 +85,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {"device": f"{device.type}: {name}", "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
+def arithmetic(precision: str, device: torch.device) -> str:
+    """`precision` as every artefact records it: what is called float32 on CUDA is not all of it, see `_set_arithmetic`."""
+    return "float32, TF32 in convolutions" if device.type == "cuda" and precision == "float32" else precision
+
+
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16 products; without them a CPU is ten times slower than in float32."""
     if device.type == "cuda":

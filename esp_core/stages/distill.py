@@ -59,7 +59,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         "saturated": saturated,
         **({"at_floor": job.at_floor} if job.learned else {}),
         "compiled": job.walker.compiled,
-        "precision": job.network.precision,
+        "precision": devices.arithmetic(job.network.precision, place),
         "peak_memory_bytes": devices.peak_memory(place),
         **devices.describe(place),
     }

@@ -95,7 +95,7 @@ class Evaluation:
             "code": code,
             "device": machine["device"],
             "torch": machine["torch"],
-            "precision": self.plan.precision,
+            "precision": devices.arithmetic(self.plan.precision, self.device),
         }
         known = {"spec": spec, "code": code, "data": data.digest, "condensed": made_of, **machine, **self.plan.record()}
         self.identity = digest(canonical(known))
