@@ -59,7 +59,7 @@ def lines(config):
     return str(error.value).splitlines()
 
 
-EXPERTS = "count, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, precision"
+EXPERTS = "count, import, shard, keep, epochs, lr, momentum, weight_decay, batch, augment, precision"
 MISTAKES = [
     ("experts.epoch", 5, f"experts.epoch: unknown key; did you mean epochs? allowed: {EXPERTS}"),
     ("experts.lr", "1e-2", "experts.lr: '1e-2' is not a number; YAML 1.1 reads 1e-2 as text, write 0.01"),

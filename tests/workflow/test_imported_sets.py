@@ -64,8 +64,6 @@ def test_the_plan_and_the_list_of_jobs_know_it(study):
     assert cost(made, device("cpu"), "import_set", "digits", "1", "theirs").seconds < 10
     assert cost(made, device("cpu"), "evaluate", "digits", "1", "theirs", "convnet3").seconds > 10
     assert specs.spec(made, "trial", "digits")["sets"] == []
-    with pytest.raises(UserError, match="distill: method theirs is unknown"):
-        specs.spec(made, "distill", "digits", "1", "theirs")
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_failed_jobs_log_shows_without_searching(bare, tmp_path):
     done = subprocess.run(command, cwd=repository.folder, env=repository.environment, capture_output=True, text=True)
     assert done.returncode == 1
     shown = (done.stdout + done.stderr).splitlines()
-    assert any(line.startswith("error: none.npz: no such file") for line in shown)
+    assert any(line.startswith("error: config/none.npz: no such file") for line in shown)
     assert "Traceback" not in done.stdout + done.stderr
 
 
