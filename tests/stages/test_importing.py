@@ -195,7 +195,7 @@ def test_folders_are_the_classes_by_name_or_by_number(tmp_path, named, told):
 def rfad(monkeypatch):
     """RFAD's set, beside noise, and a whitening that leads to as large values as the real one does."""
     if not RFAD.is_file():
-        pytest.skip(f"{RFAD} is not there")
+        pytest.skip("no published set at hand: RFAD's is looked for in ../shared/data/third_party")
     images = torch.randint(0, 256, (300, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     split = Split(images, torch.arange(300) % 10)
     normalisation = Normalisation.read([0.5] * 3, [0.2] * 3, {"zca_mean": torch.full((3072,), 0.5), "zca_matrix": 8 * torch.eye(3072)})
