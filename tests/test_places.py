@@ -21,6 +21,7 @@ RULES = Path(__file__).resolve().parents[1] / "workflow" / "rules"
         (("evaluate", "cifar10", "10", "esp", "resnet10"), "s/evaluated/cifar10/ipc-10/esp/resnet10.csv"),
         (("evaluate", "cifar10", "0", "full", "convnet3"), "s/evaluated/cifar10/full/convnet3.csv"),
         (("tables", "1"), "s/tables/table1.csv"),
+        (("tables", "mine"), "s/tables/table-mine.csv"),
         (("comparisons",), "s/tables/comparisons.csv"),
         (("claims",), "s/tables/claims.csv"),
         (("plots", "figure7"), "s/figures/figure7.png"),

@@ -221,6 +221,31 @@ def test_networks_as_a_list_share_the_distillations_settings_and_as_a_mapping_ha
     assert spec(listed, "tables", "2")["networks"] == ["convnet3", "resnet10"]
 
 
+def test_a_table_with_a_name_is_laid_out_as_one_of_the_papers():
+    tables = {"1": {"methods": ["dm"]}, "mine": {"methods": ["esp"], "title": "What I changed"}, "wide": {"like": 2}}
+    study = small(methods={"esp": {}, "dm": {}}, networks=["convnet3", "resnet10"], tables=tables)
+    assert [job for job in study.jobs() if job[0] == "tables"] == [("tables", "1"), ("tables", "mine"), ("tables", "wide")]
+    mine, wide = spec(study, "tables", "mine"), spec(study, "tables", "wide")
+    assert (mine["table"], mine["name"], mine["title"], mine["methods"]) == (1, "mine", "What I changed", ["esp"])
+    assert (wide["table"], wide["title"], wide["networks"]) == (2, "", ["convnet3", "resnet10"])
+    assert not {"name", "title"} & set(spec(study, "tables", "1"))
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"Mine": {}}, "tables: 'Mine' is not allowed; allowed: 1, 2, 3, 4, or a name of lower-case letters, digits and _"),
+        ({"1": {"like": 2}}, "tables.1.like: has no meaning here; allowed: in a table with a name"),
+        ({"mine": {"like": 5}}, "tables.mine.like: 5 is unknown; allowed: 1, 2, 3, 4"),
+        ({"mine": {"methods": ["dc"]}}, "tables.mine.methods: dc is not in the study; allowed: esp"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_its_name(tables, said):
+    with pytest.raises(UserError) as refused:
+        small(methods={"esp": {}}, tables=tables)
+    assert said in str(refused.value).splitlines()
+
+
 def test_idc_as_the_protocol_brings_its_own_numbers():
     protocol = spec(small(evaluation={"protocol": "idc", "lr": 0.5}), "evaluate", "digits", "1", "esp", "convnet3")["protocol"]
     assert (protocol["name"], protocol["batch"], protocol["cutmix"], protocol["lr"]) == ("idc", 64, 0.5, 0.5)

@@ -69,6 +69,16 @@ def entries(markdown, number=0):
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in [blocks[number][0], *blocks[number][2:]]]
 
 
+@pytest.mark.parametrize(("title", "heading"), [("", "Classification accuracies (%) on ConvNet-3"), ("What I changed", "What I changed")])
+def test_a_studys_own_table_has_its_name_and_title_and_the_papers_numbers(tmp_path, title, heading):
+    put(tmp_path, "cifar10", 1, "esp", ESP)
+    own = {**spec([("cifar10", 1)], ["esp"]), "name": "mine", "title": title}
+    frame, markdown, latex = made(tables, tmp_path, own, "table-mine")
+    row = frame[frame.method == "esp"].iloc[0]
+    assert markdown.startswith(f"# Table mine. {heading}\n") and f"\\caption{{{heading.replace('%', chr(92) + '%')}.}}" in latex
+    assert (row.table, row.n, row.published_mean) == ("mine", 5, 63.0)
+
+
 def test_the_tidy_table_holds_mean_sample_deviation_interval_difference_and_budget(tmp_path):
     put(tmp_path, "cifar10", 1, "esp", ESP)
     frame, _, _ = make(tmp_path, [("cifar10", 1)], ["esp"])

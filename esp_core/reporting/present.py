@@ -14,10 +14,10 @@ SATURATED = 0.25  # as distillation.saturation.TOLD, which would load torch
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
-    """The table's number and title."""
+    """The table's number or name, and its title."""
     *others, last = (NETWORK_TITLES.get(name, name) for name in frame.network.unique())
     networks = f"{', '.join(others)} and {last}" if others else last
-    return f"Table {layout.number}. {layout.title} {networks}"
+    return f"Table {layout.name or layout.number}. {layout.own_title or f'{layout.title} {networks}'}"
 
 
 def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], brief: bool = False) -> pd.DataFrame:

@@ -33,7 +33,7 @@ def wanted(spec: dict[str, Any], printed: pd.DataFrame) -> pd.DataFrame:
     methods += [FULL] if FULL in (*spec["methods"], *quoted) else []
     if keys := list(dict.fromkeys(key for method in methods for key in of(method))):
         return pd.DataFrame(keys, columns=KEY)
-    raise UserError(f"tables.{spec['table']}: has no cell, method or network to show; name some, or leave the table out")
+    raise UserError(f"tables.{spec.get('name', spec['table'])}: has no cell, method or network to show; name some, or leave the table out")
 
 
 def summarise(layout: Layout, keys: pd.DataFrame, rows: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def summarise(layout: Layout, keys: pd.DataFrame, rows: pd.DataFrame, printed: p
     budgets = rows.drop_duplicates(KEY)[[*KEY, "budget", "budget_used"]].astype({"budget": "Int64", "budget_used": "Int64"})
     frame = keys.merge(statistics(rows), how="left", on=KEY).merge(budgets, how="left", on=KEY)
     frame = frame.merge(printed[[*KEY, *PUBLISHED]], how="left", on=KEY).astype(dict.fromkeys([*MEASURED, *PUBLISHED], "float64"))
-    frame = frame.assign(table=layout.number, n=frame.n.fillna(0).astype("int64"), bold=_best(frame))
+    frame = frame.assign(table=layout.name or layout.number, n=frame.n.fillna(0).astype("int64"), bold=_best(frame))
     frame["difference"] = frame["mean"] - frame.published_mean
     frame["recovery"] = frame["mean"] / _of(FULL, frame, ["dataset", "network"])
     frame["gain"] = frame["mean"] - _of("random", frame, KEY[1:])

@@ -1,4 +1,4 @@
-"""Stage `tables`: one of the paper's tables for a study, measured beside published, as CSV, Markdown, LaTeX and HTML.
+"""Stage `tables`: one of the paper's tables, or a study's own, measured beside published, as CSV, Markdown, LaTeX and HTML.
 
     python -m esp_core tables --spec JSON --rows ROWS.csv… --published esp_core/reporting/published.csv --out TABLE.csv
 
@@ -26,7 +26,7 @@ def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) 
 
     Raises UserError where a run's file is damaged, or where runs that were not made alike would stand in one table.
     """
-    which = layout(spec["table"])
+    which = layout(spec["table"], spec.get("name", ""), spec.get("title", ""))
     printed = reading.read_published(published).query("table == @which.number")
     given = reading.read(rows)
     keys = summary.wanted(spec, printed)

@@ -46,8 +46,11 @@ def mistakes(study: "Study") -> Iterator[str]:
         yield from _method(study, method)
     known = {"datasets": study.datasets, "methods": study.methods, "networks": study.networks, "quoted": study.methods}
     for number, settings in study.config.get("tables", {}).items():
-        for section, names in (settings or {}).items():
-            yield from schema.strangers(f"tables.{number}.{section}", names, known[section])
+        for section, value in (settings or {}).items():
+            if section in known:
+                yield from schema.strangers(f"tables.{number}.{section}", value, known[section])
+            elif number.isdecimal():
+                yield f"tables.{number}.{section}: has no meaning here; allowed: in a table with a name"
     for index, pair in enumerate(study.config["comparisons"]):
         for side, name in pair.items():
             yield from schema.strangers(f"comparisons[{index}].{side}", [name], [name for name in study.methods if name != FULL])

@@ -23,12 +23,14 @@ from esp_core.study.methods import FULL
 
 @dataclass(frozen=True)
 class Table:
-    """What one of the paper's tables shows of a study; the rows of `measured` methods are run, the others quoted."""
+    """What a table shows of a study, laid out as the paper's table `number`; the rows of `measured` methods are run, the others quoted."""
 
+    number: int
     cells: tuple[tuple[str, int], ...]
     methods: tuple[str, ...]
     networks: tuple[str, ...]
     measured: tuple[str, ...]
+    title: str = ""
 
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
         """(dataset, IPC, method, network) of every measured row; IPC 0 for the whole training set."""
@@ -49,7 +51,7 @@ class Study:
         self.methods: dict[str, dict[str, Any]] = {name: settings or {} for name, settings in self.config["methods"].items()}
         self.networks = tuple(self.config["networks"])
         checks.refuse(checks.mistakes(self))
-        self.tables = {int(number): self._table(int(number), settings or {}) for number, settings in self._tables().items()}
+        self.tables = {name: self._table(name, settings or {}) for name, settings in self._tables().items()}
         checks.refuse(shown.mistakes(self))
         self.figures = shown.figures(self)
         checks.refuse(checks.unshown(self))
@@ -149,7 +151,7 @@ class Study:
         made = ("distill", "import_set")
         yield from ((made[self.is_imported(method)], dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
         yield from (("evaluate", dataset, str(ipc), method, network) for dataset, ipc, method, network in self.rows())
-        yield from (("tables", str(number)) for number in self.tables)
+        yield from (("tables", name) for name in self.tables)
         yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
         yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
         yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
@@ -160,16 +162,19 @@ class Study:
     def _tables(self) -> dict[str, Any]:
         return self.config.get("tables") or {"1": {}, **({"2": {}} if len(self.networks) > 1 else {})}
 
-    def _table(self, number: int, settings: Mapping[str, Any]) -> Table:
+    def _table(self, name: str, settings: Mapping[str, Any]) -> Table:
+        number = int(name) if name.isdecimal() else settings.get("like", 1)
         datasets, listed = settings.get("datasets", self.datasets), settings.get("methods", self.methods)
         quoted = settings.get("quoted", ()) if self.config["scope"] == "paper" else ()
         own = self.config["distill_network"]["name"]
         networks = self.networks if number in (2, 3) or own not in self.networks else (own,)
         return Table(
+            number=number,
             cells=tuple(cell for cell in self.cells if cell[0] in datasets),
             methods=tuple(listed),
             networks=tuple(settings.get("networks", networks)),
             measured=tuple(method for method in listed if method not in quoted),
+            title=settings.get("title", ""),
         )
 
 

@@ -1,6 +1,6 @@
 """The paper's four tables as data: what heads their rows and columns, and what a reader of the paper's numbers should know."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esp_core.runtime.errors import UserError
 
@@ -34,10 +34,10 @@ NETWORK_TITLES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """One table of the paper.
+    """One table of the paper, or a study's own, with a `name`, that is laid out alike.
 
-    `title` is completed by the networks. `rows` and `columns` name what heads them: "dataset", "method", "ipc" or "network".
-    `remark` goes below the paper's numbers.
+    `title` is completed by the networks, unless it is a study's own. `rows` and `columns` name what heads them: "dataset", "method",
+    "ipc" or "network". `remark` goes below the paper's numbers.
     """
 
     number: int
@@ -45,6 +45,8 @@ class Layout:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     remark: str = ""
+    name: str = ""
+    own_title: str = ""
 
 
 LAYOUTS = {
@@ -69,8 +71,8 @@ LAYOUTS = {
 }
 
 
-def layout(table: int) -> Layout:
-    """The layout of one of the paper's tables. Raises UserError for a number that the paper lacks."""
+def layout(table: int, name: str = "", title: str = "") -> Layout:
+    """The layout of one of the paper's tables, or of one called `name`. Raises UserError for a number that the paper lacks."""
     if table not in LAYOUTS:
         raise UserError(f"table: {table} is none of the paper's; use one of {', '.join(map(str, LAYOUTS))}")
-    return LAYOUTS[table]
+    return replace(LAYOUTS[table], name=name, own_title=title)

@@ -10,7 +10,7 @@ TITLES = {
     "network": "distill_network, or a network under networks.<name>; its further settings are below",
     "experts": "experts",
     "evaluation": "evaluation",
-    "table": "A table, under tables.<number>",
+    "table": "A table, under tables.<number> or tables.<name>",
     "comparison": "A comparison, in the list comparisons",
     "figure": "A figure, under figures.<number>",
     "method": "A method, under methods.<name>; the settings of its sections are below, by kind",

@@ -33,5 +33,7 @@ def output(study: str, stage: str, *job: str) -> PurePosixPath:
     given = dict(zip(ARGUMENTS[stage], job, strict=True))
     if "shard" in given:
         given["shard"] = given["shard"].zfill(3)
+    if "table" in given and not given["table"].isdecimal():
+        given["table"] = f"-{given['table']}"
     pattern = PATTERNS["evaluate_full" if given.get("method") == FULL else stage]
     return PurePosixPath(pattern.format(study=study, **given))

@@ -128,9 +128,10 @@ def _evaluate(study: Study, dataset: str, ipc: str, method: str, network: str) -
 
 
 def _tables(study: Study, table: str) -> Spec:
-    shown = study.tables[int(table)]
-    return {
-        "table": int(table),
+    shown = study.tables[table]
+    own = {} if table.isdecimal() else {"name": table, "title": shown.title}
+    return own | {
+        "table": shown.number,
         "study": study.name,
         "cells": [list(cell) for cell in shown.cells],
         "methods": list(shown.methods),

@@ -72,7 +72,7 @@ wildcard_constraints:
     ipc="|".join(dict.fromkeys(str(ipc) for _, ipc in STUDY.cells)),
     method="|".join(STUDY.methods),
     network="|".join(map(re.escape, STUDY.networks)),
-    table="|".join(map(str, STUDY.tables)),
+    table="|".join(n if n.isdecimal() else f"-{n}" for n in STUDY.tables),
     figure="|".join(map(re.escape, STUDY.figures)),
 
 
@@ -116,10 +116,15 @@ def code_of(stage):
 
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
+    spelled = {"shard": lambda text: str(int(text)), "table": table_name}
     return [
-        given[name].lstrip("0") or "0" if name == "shard" else given[name]
-        for name in places.ARGUMENTS[stage]
+        spelled.get(name, str)(given[name]) for name in places.ARGUMENTS[stage]
     ]
+
+
+def table_name(text):
+    """What the config calls a table, by what follows "table" in its file's name: 1, or -mine."""
+    return text.removeprefix("-")
 
 
 def path(stage, *job):
@@ -192,7 +197,7 @@ def option(name, key):
 
 def evaluated(wildcards):
     """The measured rows of a table."""
-    return [path("evaluate", *row) for row in STUDY.tables[int(wildcards.table)].rows()]
+    return [path("evaluate", *row) for row in STUDY.tables[table_name(wildcards.table)].rows()]
 
 
 def compared(wildcards):

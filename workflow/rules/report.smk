@@ -8,7 +8,7 @@ rule tabulate:
             "<results>/{study}/tables/table{table}.html",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}"},
+            labels=lambda wildcards: {"table": table_name(wildcards.table)},
         ),
         md="<results>/{study}/tables/table{table}.md",
         tex="<results>/{study}/tables/table{table}.tex",
@@ -26,7 +26,7 @@ rule tabulate:
         spec=spec_of("tables"),
         code=code_of("tables"),
     message:
-        "Write Table {wildcards.table}"
+        "Write {output.csv}"
     shell:
         "python -m esp_core tables --spec {params.spec:q} --rows {input.rows:q}"
         " --published {input.published:q} --out {output.csv:q} > {log:q} 2>&1"
