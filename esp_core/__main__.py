@@ -19,6 +19,7 @@ COMMANDS = {
         "figures": ("stages.figures", "grids of synthetic images"),
         "footprint": ("stages.footprint", "memory of a step, for Figure 7"),
         "plots": ("stages.plots", "Figures 7 and 8"),
+        "losses": ("stages.losses", "how the losses of a cell fell"),
         "settings": ("stages.settings", "a study's settings, every default filled in"),
     },
     "Tools": {

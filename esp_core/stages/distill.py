@@ -5,6 +5,7 @@ python -m esp_core distill export S.safetensors FOLDER [--format png|npz|pt|imag
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from esp_core.study import jobspec
 from esp_core.study.provenance import canonical, digest
 
 CHECKPOINT_SECONDS = 60.0
+EVERY = 20  # steps between two looks at the losses, which wait for the device
+CURVE = 100  # points of a curve in the header
 
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
@@ -35,15 +38,16 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         experts.check(spec, data.digest)
     job = Distillation(spec, data, experts, place)
     part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
-    seconds = part.resume(job)
+    seconds, losses = part.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
-    progress = Progress(job.title, spec["recipe"]["iterations"], done=job.step)
+    total = spec["recipe"]["iterations"]
+    progress = Progress(job.title, total, done=job.step)
     clock = _Clock(seconds)
 
     def each(job: Distillation, outcome: Any) -> None:
-        progress.step(_note(outcome) if job.step % 20 == 0 else "")
+        progress.step(losses.see(job.step, outcome) if job.step % EVERY == 0 or job.step == total else "")
         if clock.since_mark() > CHECKPOINT_SECONDS:
-            part.save(job, clock.seconds())
+            part.save(job, clock.seconds(), losses)
             clock.mark()
 
     synthetic = job.run(each)
@@ -56,6 +60,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         "data": data.digest,
         "seconds": round(clock.seconds(), 1),
         **({"learned": {name: t.tolist() for name, t in job.learned.items()}} if job.learned else {}),
+        "losses": losses.curves(),
         "saturated": saturated,
         **({"at_floor": job.at_floor} if job.learned else {}),
         "compiled": job.walker.compiled,
@@ -77,8 +82,22 @@ def _warnings(job: Any, saturated: float) -> list[str]:
     return [f"{job.title}: {line}" for line in lines]
 
 
-def _note(outcome: Any) -> str:
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in outcome.values.items())
+class _Losses:
+    """The value of each objective now and then, without its weight: `seen` is a list of (step, {objective: value})."""
+
+    def __init__(self, seen: list[tuple[int, dict[str, float]]]):
+        self.seen = seen
+
+    def see(self, step: int, outcome: Any) -> str:
+        """Keep the values of a step; they as text."""
+        values = {name: float(value) for name, value in outcome.values.items()}
+        self.seen.append((step, values))
+        return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+    def curves(self) -> dict[str, str]:
+        """Up to `CURVE` points of each objective, "step:value" separated by spaces, the last one among them."""
+        chosen = self.seen[:: -max(1, -(-len(self.seen) // CURVE))][::-1]
+        return {name: " ".join(f"{step}:{values[name]:.4g}" for step, values in chosen) for name in (chosen[0][1] if chosen else ())}
 
 
 class _Clock:
@@ -102,28 +121,28 @@ class _Part:
     def __init__(self, path: Path, identity: str):
         self.path, self.identity = path, digest(identity)
 
-    def save(self, job: Any, seconds: float) -> None:
+    def save(self, job: Any, seconds: float, losses: _Losses) -> None:
         from esp_core.runtime import sealed
 
-        sealed.write(self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds)})
+        sealed.write(self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds), "losses": json.dumps(losses.seen)})
 
-    def resume(self, job: Any) -> float:
-        """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far."""
+    def resume(self, job: Any) -> tuple[float, _Losses]:
+        """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far, and its losses."""
         from esp_core.runtime import sealed
 
         if not self.path.exists():
-            return 0.0
+            return 0.0, _Losses([])
         try:
             tensors, metadata = sealed.read(self.path)
         except sealed.DamagedError as error:
             print(f"{self.path}: damaged ({error}); starting anew", flush=True)
-            return 0.0
+            return 0.0, _Losses([])
         if metadata["identity"] != self.identity:
             print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
-            return 0.0
+            return 0.0, _Losses([])
         job.resume(tensors)
         print(f"resuming at step {job.step}", flush=True)
-        return float(metadata["seconds"])
+        return float(metadata["seconds"]), _Losses(json.loads(metadata["losses"]))
 
 
 @command

@@ -155,6 +155,8 @@ class Study:
         yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
         yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
         yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
+        moved = [cell[:2] for cell in self.condensed() if not self.is_imported(cell[2]) and self.recipe(*cell)["iterations"]]
+        yield from (("losses", dataset, str(ipc)) for dataset, ipc in dict.fromkeys(moved))
         yield from [("comparisons",)] if self.config["comparisons"] else []
         yield ("claims",)
         yield ("settings",)

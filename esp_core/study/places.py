@@ -23,6 +23,7 @@ PATTERNS = {
     "footprint": "{study}/figures/{figure}.csv",
     "figures": "{study}/figures/{figure}.png",
     "plots": "{study}/figures/{figure}.png",
+    "losses": "{study}/figures/losses-{dataset}-ipc-{ipc}.png",
 }
 # What tells the jobs of a stage apart, in the order in which `Study.jobs` gives it.
 ARGUMENTS = {stage: tuple(re.findall(r"{(\w+)}", pattern.removeprefix("{study}"))) for stage, pattern in PATTERNS.items()}

@@ -199,6 +199,11 @@ def _plots(study: Study, figure: str) -> Spec:
     }
 
 
+def _losses(study: Study, dataset: str, ipc: str) -> Spec:
+    names = [cell[2] for cell in study.condensed() if cell[:2] == (dataset, int(ipc))]
+    return {"dataset": dataset, "ipc": int(ipc), "titles": _titles(study, names)}
+
+
 def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
     """What the tables and figures call methods: the study's title, the paper's, or the name itself."""
     return {name: study.methods[name].get("title", METHOD_TITLES.get(name, name)) for name in names}
@@ -221,6 +226,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "footprint": _footprint,
     "figures": _figures,
     "plots": _plots,
+    "losses": _losses,
 }
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from small import Experts, dataset, spec
 
 from esp_core import datasets
-from esp_core.stages import distill
+from esp_core.distillation.condensed import load_condensed
+from esp_core.stages import distill, losses
 from esp_core.trajectories import reader
 
 KILLS, STEPS = 10, 120
@@ -32,4 +33,7 @@ def test_ten_kills_change_nothing(tmp_path, monkeypatch):
     whole, killed = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == killed.keys()
     assert all(whole[name].equal(killed[name]) for name in whole)
+    told = [load_condensed(tmp_path / f"{name}.safetensors").metadata["losses"] for name in ("whole", "killed")]
+    assert told[0] == told[1] and set(told[0]) == {"distribution", "projection"}
+    assert [step for step, _ in losses.parsed(told[0]["distribution"])] == list(range(20, STEPS + 1, 20))
     assert not (tmp_path / "killed.safetensors.part").exists()

@@ -117,9 +117,7 @@ def code_of(stage):
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     spelled = {"shard": lambda text: str(int(text)), "table": table_name}
-    return [
-        spelled.get(name, str)(given[name]) for name in places.ARGUMENTS[stage]
-    ]
+    return [spelled.get(name, str)(given[name]) for name in places.ARGUMENTS[stage]]
 
 
 def table_name(text):
@@ -197,7 +195,10 @@ def option(name, key):
 
 def evaluated(wildcards):
     """The measured rows of a table."""
-    return [path("evaluate", *row) for row in STUDY.tables[table_name(wildcards.table)].rows()]
+    return [
+        path("evaluate", *row)
+        for row in STUDY.tables[table_name(wildcards.table)].rows()
+    ]
 
 
 def compared(wildcards):
@@ -220,6 +221,18 @@ def swept(wildcards):
     cells = STUDY.figures["figure8"].cells
     networks = [STUDY.distill_network(cell[0])["name"] for cell in cells]
     return [path("evaluate", *cell, name) for cell, name in zip(cells, networks)]
+
+
+def sets_of(wildcards):
+    """The condensed sets of a cell."""
+    cell = wildcards.dataset, int(wildcards.ipc)
+    return [path("distill", *one) for one in STUDY.condensed() if one[:2] == cell]
+
+
+def rows_of(wildcards):
+    """The measured rows of a cell."""
+    cell = wildcards.dataset, int(wildcards.ipc)
+    return [path("evaluate", *row) for row in STUDY.rows() if row[:2] == cell]
 
 
 def measured_shape(wildcards):

@@ -89,3 +89,35 @@ rule plot_batches:
         "Draw {wildcards.figure}"
     shell:
         "python -m esp_core plots --spec {params.spec:q} --rows {input.rows:q} --out {output.png:q} > {log:q} 2>&1"
+
+
+rule draw_losses:
+    input:
+        condensed=sets_of,
+        rows=rows_of,
+    output:
+        png=report(
+            "<results>/{study}/figures/losses-{dataset}-ipc-{ipc}.png",
+            caption="../report/losses.rst",
+            category="Losses",
+            labels={"dataset": "{dataset}", "IPC": "{ipc}"},
+        ),
+        pdf="<results>/{study}/figures/losses-{dataset}-ipc-{ipc}.pdf",
+    log:
+        "<logs>/draw_losses/{dataset}/ipc-{ipc}.log",
+    benchmark:
+        "<benchmarks>/draw_losses/{dataset}/ipc-{ipc}.jsonl"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        spec=spec_of("losses"),
+        code=code_of("losses"),
+    message:
+        "Draw the losses of {wildcards.dataset}, IPC {wildcards.ipc}"
+    shell:
+        "python -m esp_core losses --spec {params.spec:q} --condensed {input.condensed:q} --rows {input.rows:q}"
+        " --out {output.png:q} > {log:q} 2>&1"
