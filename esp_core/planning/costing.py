@@ -52,8 +52,8 @@ def _small(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
         return Cost(start, study.experts(arguments[0])["count"] * rate("disk", "manifest"))
     if stage == "figures":
         return Cost(start, len(study.figures[arguments[0]].cells) * rate("disk", "grid"))
-    if stage in ("plots", "import_set"):
-        return Cost(start, rate("disk", "plot" if stage == "plots" else "condensed"))
+    if stage in ("plots", "losses", "import_set"):
+        return Cost(start, rate("disk", "condensed" if stage == "import_set" else "plot"))
     if stage in ("tables", "comparisons", "claims", "settings"):
         return Cost(on.values["light"], rate("disk", "table"))
     return Cost(start, notes=("a stage without rates is taken as the start of a job",))

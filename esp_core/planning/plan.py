@@ -31,7 +31,7 @@ STAGES = {
     "distill": ("distill", "import_set"),
     "evaluate": ("evaluate",),
     "tables": ("tables", "comparisons", "claims", "settings"),
-    "figures": ("footprint", "figures", "plots"),
+    "figures": ("footprint", "figures", "plots", "losses"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
 ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # where there is no checkout with profiles

@@ -111,6 +111,7 @@ def test_the_papers_plan_is_made_in_seconds_and_counts_its_jobs():
         "judge_claims": 1,
         "write_settings": 1,
         "draw_grid": 5,
+        "draw_losses": 10,
         "measure_memory": 1,
         "plot_memory": 1,
         "plot_batches": 1,
@@ -188,7 +189,8 @@ def test_a_network_of_ones_own_is_part_of_the_code_that_reruns_go_by(repository)
     config["networks"] = ["convnet3", "mine:small"]
     repository.save(config)
     wanted = {f"evaluate digits {ipc} {method} mine:small" for ipc in (1, 2) for method in ("dm", "esp")}
-    assert repository.planned() == wanted | {"try_networks_and_sets digits", "tabulate 2", "judge_claims", "write_settings"}
+    losses = {f"draw_losses digits {ipc}" for ipc in (1, 2)}
+    assert repository.planned() == wanted | losses | {"try_networks_and_sets digits", "tabulate 2", "judge_claims", "write_settings"}
     path = "results/tiny/evaluated/digits/ipc-1/dm/mine:small.csv"
     repository.run(path)
     assert "Nothing to be done" in repository.run(path)
