@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 from esp_core.augment.dsa import Chain
 from esp_core.distillation.passes import Outcome, Passes, Weighted
-from esp_core.objectives import Batch, State, Statistic, Statistics
+from esp_core.objectives import Batch, State, Statistic, Statistics, parameter_gradient
 from esp_core.training.compiling import compile_in_own_threads
 
 AGREE = 0.05  # of the norm: how far compiled code may be from eager; bfloat16 and the kinks of ReLU are good for 0.014
@@ -31,10 +31,10 @@ IN_STATE = ("theta", "basis", "direction", "target", "ensemble")  # the tensors 
 Pure = Callable[[dict[str, Tensor], Tensor, Tensor, dict[str, Tensor]], Any]  # state, images, labels, what else is given
 
 
-class CompiledPasses(Passes):
-    """`Passes`, each compiled for the first number of images that it meets; other numbers, the rest of a split, run eagerly.
+class _Compiling(Passes):
+    """Functions of a batch, each compiled for the first number of images that it meets; other numbers, the rest of a split, run eagerly.
 
-    The first result of each is held against eager's. Where they differ, or where compiling fails, the pass stays eager; a line says which.
+    The first result of each is held against eager's. Where they differ, or where compiling fails, it stays eager; a line says which.
     """
 
     def __init__(self, terms: Sequence[Weighted], also: Sequence[Statistic] = ()):
@@ -44,12 +44,45 @@ class CompiledPasses(Passes):
 
     @property
     def names(self) -> list[str]:
-        """The passes that run compiled."""
+        """What runs compiled."""
         return [name for name, (_, fast) in self._made.items() if fast is not None]
 
     def forget(self) -> None:
         """Compile anew, for the number of images that comes next."""
         self._made.clear()
+
+    def _fast(self, name: str, pure: Pure, state: State, images: Tensor, labels: Tensor, given: Statistics) -> Any:
+        """What `pure` gives; None where it is to run eagerly."""
+        count, fast = self._made.get(name, (len(images), None))
+        if count != len(images) or (name in self._made and fast is None):
+            return None
+        tensors = {key: value for key in IN_STATE if (value := getattr(state, key)) is not None}
+        arguments = (tensors, images.detach(), labels, dict(given))
+        with torch.no_grad():
+            if fast is not None:
+                return fast(*arguments)
+            result, fast = _compiled(name, pure, arguments)
+        self._made[name] = (count, fast)
+        return result
+
+
+class CompiledClasses(_Compiling):
+    """Eager passes, but for the gradient of the images of one class, where no graph is wanted: of real images."""
+
+    def sums(self, batch: Batch) -> dict[str, Tensor]:
+        batch.of_class = self._gradient
+        return super().sums(batch)
+
+    def _gradient(self, state: State, images: Tensor, labels: Tensor) -> Tensor:
+        def run(tensors: dict[str, Any], images: Tensor, labels: Tensor, given: dict[str, Tensor]) -> Any:
+            return parameter_gradient(replace(state, **tensors), images.contiguous(memory_format=torch.channels_last), labels)
+
+        found = self._fast("gradient of a class", run, state, images, labels, {})
+        return parameter_gradient(state, images, labels) if found is None else found
+
+
+class CompiledPasses(_Compiling):
+    """`Passes`, each compiled."""
 
     def sums(self, batch: Batch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = self._run("sums", lambda again, _: Passes.sums(self, again), batch, {})
@@ -68,17 +101,8 @@ class CompiledPasses(Passes):
         return Outcome(**fields), gradient
 
     def _run(self, name: str, eager: Callable[[Batch, Statistics], Any], batch: Batch, given: Statistics) -> Any:
-        count, fast = self._made.get(name, (len(batch.images), None))
-        if count != len(batch.images) or (name in self._made and fast is None):
-            return eager(batch, given)
-        tensors = {key: value for key in IN_STATE if (value := getattr(batch.state, key)) is not None}
-        arguments = (tensors, batch.images.detach(), batch.labels, dict(given))
-        with torch.no_grad():
-            if fast is not None:
-                return fast(*arguments)
-            result, fast = _compiled(name, self._pure(eager, batch.state), arguments)
-        self._made[name] = (count, fast)
-        return result
+        found = self._fast(name, self._pure(eager, batch.state), batch.state, batch.images, batch.labels, given)
+        return eager(batch, given) if found is None else found
 
     def _pure(self, eager: Callable[[Batch, Statistics], Any], state: State) -> Pure:
         """A pass as a function of tensors alone."""

@@ -46,6 +46,11 @@ class Passes:
         self.wanted: list[Statistic] = [*(term.objective for term in self.terms), *self.also]
         self.traces = any(one.needs_gradient for one in self.wanted)
 
+    @property
+    def names(self) -> list[str]:
+        """What runs compiled: nothing."""
+        return []
+
     def forget(self) -> None:
         """The number of images a batch has changed; nothing here hangs on it."""
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from esp_core.distillation.compiled import CompiledPasses
+from esp_core.distillation.compiled import CompiledClasses, CompiledPasses
 from esp_core.distillation.memory import images_that_fit
 from esp_core.distillation.passes import Outcome, Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
@@ -45,7 +45,7 @@ class Walker:
     def compiled(self) -> list[str]:
         """The passes that run compiled."""
         over = {"real": self.over_real, "synthetic": self.over_synthetic}
-        return [f"{which} {name}" for which, p in over.items() if isinstance(p, CompiledPasses) for name in p.names]
+        return [f"{which} {name}" for which, passes in over.items() for name in passes.names]
 
     def prepare(self, state: State, images: int) -> None:
         """Once, under the first state: measure what fits, and choose whether to compile; `images` real images are walked in a step."""
@@ -56,7 +56,10 @@ class Walker:
             fits = images_that_fit(self.synthetic, state, self.device)
             self.micro_batch, self.real_part = (None if fits >= self.synthetic.images else fits), fits
         if self.over_synthetic.wanted and self._compiles(state, images):
-            self.over_real, self.over_synthetic = CompiledPasses(self.over_real.terms), CompiledPasses(self.terms, self.also)
+            if all(term.objective.traceable for term in self.over_synthetic.terms):
+                self.over_real, self.over_synthetic = CompiledPasses(self.over_real.terms), CompiledPasses(self.terms, self.also)
+            else:
+                self.over_real = CompiledClasses(self.over_real.terms)
 
     def _compiles(self, state: State, images: int) -> bool:
         wanted, obstacle = self.recipe["compile"], self._obstacle()
@@ -72,7 +75,7 @@ class Walker:
 
     def _obstacle(self) -> str:
         """What keeps the passes from being compiled; empty where nothing does."""
-        fixed = [term.name for term in self.over_synthetic.terms if not term.objective.traceable]
+        fixed = [term.name for term in self.over_synthetic.terms if not (term.objective.traceable or term.objective.by_class)]
         return f"objectives.{fixed[0]} is not traceable" if fixed else missing_compiler(self.device)
 
     def _step_operations(self, state: State, images: int) -> float:

@@ -12,7 +12,7 @@ What is no loss on such sums, a trajectory or a kernel, is a `Whole` objective a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -69,6 +69,7 @@ class Batch:
         `trace`: G will be asked for; `graph`: keep G differentiable.
         """
         self.state, self.trace, self.graph, self._on_cpu = state, trace, graph, labels
+        self.of_class: Callable[[State, Tensor, Tensor], Tensor] = parameter_gradient  # a faster one where there is no graph
         self.labels, augment = placed or place(state, [labels], images.device)[0]
         self.images = augment(images)
         self.theta = state.theta.detach().requires_grad_(trace)
@@ -107,11 +108,8 @@ class Batch:
             return None
         first, last = int(own[0]), int(own[-1])
         chosen = slice(first, last + 1) if last - first + 1 == len(own) else own  # a slice needs no copy of indices
-        with torch.enable_grad():
-            theta = self.theta.detach().requires_grad_()
-            logits = self.state.network(theta, self.images[chosen])[1]
-            loss = training_loss(logits, self.labels[chosen], self.state.loss)
-            return torch.autograd.grad(loss, theta, create_graph=self.graph)[0]
+        images, labels = self.images[chosen], self.labels[chosen]
+        return parameter_gradient(self.state, images, labels, graph=True) if self.graph else self.of_class(self.state, images, labels)
 
     def class_sum(self, values: Tensor) -> Tensor:
         """(n, d) -> (classes, d), summed over the images of each class."""
@@ -121,6 +119,14 @@ class Batch:
     def one_hot(self) -> Tensor:
         """(n, classes), True at each image's class."""
         return one_hot(self.labels, self.state.classes)
+
+
+def parameter_gradient(state: State, images: Tensor, labels: Tensor, graph: bool = False) -> Tensor:
+    """(P,), the sum over images (n, C, H, W), augmented, of the gradient of the training loss at theta; `graph`: keep it differentiable."""
+    with torch.enable_grad():
+        theta = state.theta.detach().requires_grad_()
+        loss = training_loss(state.network(theta, images)[1], labels, state.loss)
+        return torch.autograd.grad(loss, theta, create_graph=graph)[0]
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -153,11 +159,12 @@ class Objective(Statistic):
     """A loss on additive statistics.
 
     `needs_real`: it compares with statistics of real images. `traceable`: what it does hangs on shapes alone, not on what the tensors hold,
-    so that it can be compiled.
+    so that it can be compiled. `by_class`: where it cannot, its gradients of single classes can.
     """
 
     needs_real: bool = True
     traceable: bool = True
+    by_class: bool = False
 
     @abstractmethod
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:

@@ -27,6 +27,7 @@ class Gradient(Objective):
     """
 
     traceable = False
+    by_class = True
 
     def __init__(self, metric: str, layers: str):
         self.distance, self.dimensions = (_cosine if metric == "cosine" else _squared), LAYERS[layers]

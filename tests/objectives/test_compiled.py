@@ -6,7 +6,7 @@ from outer_loss import KINDS, plain, setting, weighted
 from torch.utils._pytree import tree_map
 
 from esp_core import objectives
-from esp_core.distillation.compiled import CompiledPasses
+from esp_core.distillation.compiled import CompiledClasses, CompiledPasses
 from esp_core.distillation.passes import Passes, Weighted
 from esp_core.distillation.walk import backward, real_passes, real_statistics
 
@@ -140,6 +140,22 @@ def test_an_objective_that_cannot_be_traced_stays_eager(capsys):
     assert over[1].names == [] and over[0].names == ["sums"] and "whole: not compiled" in capsys.readouterr().err
     _, reference = gradients(terms, *case, (real_passes(terms), Passes(terms)))
     assert all(torch.equal(a, b) for a, b in zip(found, reference, strict=True))
+
+
+def test_gradients_of_single_classes_under_states_that_were_not_traced():
+    terms = [Weighted("gradient", objectives.build("gradient"), 1.0)]
+    over = CompiledClasses(terms)
+    for seed in range(3):
+        _, state, real, _ = setting("pixels", "ce", seed)
+        labels = (torch.arange(15) % 5).sort().values.clamp(max=2)  # 3, 3 and 9 images a class, which the first code is not for
+        found = over.sums(over.batch(state, real, labels))["class_gradient"]
+        theta = state.theta.clone().requires_grad_()
+        images = torch.cat([state.draw(one[None], label[None]) for one, label in zip(real, labels, strict=True)])
+        losses = torch.nn.functional.cross_entropy(state.network(theta, images)[1], labels, reduction="none")
+        for label in range(3):
+            wanted = torch.autograd.grad(losses[labels == label].sum(), theta, retain_graph=True)[0]
+            assert (found[label] - wanted).norm() <= 1e-10 * wanted.norm()
+    assert over.names == ["gradient of a class"]
 
 
 def devices():

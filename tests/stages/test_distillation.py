@@ -197,6 +197,15 @@ def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
     assert all(torch.equal(resumed[name], compiled[name]) for name in compiled)
 
 
+def test_gradients_of_real_classes_are_compiled_where_the_walk_cannot_be(written):
+    settings = {"objectives": {"gradient": {}}, "teacher": {"kind": "random"}}
+    eager, made = run(job("dm", compile="never", **settings)), job("dm", compile="always", **settings)
+    compiled = run(made)
+    assert made.walker.compiled == ["real gradient of a class"] and len(written) == 1
+    for name in eager:
+        torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-4)
+
+
 def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, monkeypatch, capsys):
     import esp_core.distillation.walker as module
 
@@ -204,16 +213,16 @@ def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, mo
         run(made)
         return made.walker.compiled
 
-    gradients = {"objectives": {"gradient": {}}}
+    features = {"objectives": {"features": {}}}
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
     assert compiled(job("esp")) == [], "the work is not worth it"
     assert not capsys.readouterr().err
     monkeypatch.setattr(module, "WORTH_COMPILING", {"cpu": 1.0})
     assert compiled(job("esp", compile="never")) == []
-    assert compiled(job("dm", **gradients)) == []
-    assert capsys.readouterr().err == "not compiled: objectives.gradient is not traceable\n"
-    with pytest.raises(UserError, match="small ipc 2 dm: compile: always, but objectives.gradient is not traceable; use auto"):
-        run(job("dm", compile="always", **gradients))
+    assert compiled(job("dm", **features)) == []
+    assert capsys.readouterr().err == "not compiled: objectives.features is not traceable\n"
+    with pytest.raises(UserError, match="small ipc 2 dm: compile: always, but objectives.features is not traceable; use auto"):
+        run(job("dm", compile="always", **features))
     monkeypatch.setattr(module, "missing_compiler", lambda device: "there is no compiler g++")
     assert compiled(job("esp")) == []
     assert capsys.readouterr().err == "not compiled: there is no compiler g++\n"
