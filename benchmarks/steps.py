@@ -117,7 +117,7 @@ def _ways(
             yield (method + PLAIN, 1), way()
         if arguments.bfloat16:
             yield (method + LOW, 1), way(MICRO_BATCH, precision="bfloat16")
-        if arguments.compile and all(term.objective.traceable for term in terms):
+        if arguments.compile and all(term.objective.traceable or term.objective.by_class for term in terms):
             yield (method + COMPILED, 1), way(compile="always")
             if arguments.bfloat16:
                 yield (method + COMPILED + LOW, 1), way(compile="always", precision="bfloat16")
