@@ -108,7 +108,8 @@ class Batch:
             return None
         first, last = int(own[0]), int(own[-1])
         chosen = slice(first, last + 1) if last - first + 1 == len(own) else own  # a slice needs no copy of indices
-        images, labels = self.images[chosen], self.labels[chosen]
+        with torch.enable_grad():
+            images, labels = self.images[chosen], self.labels[chosen]
         return parameter_gradient(self.state, images, labels, graph=True) if self.graph else self.of_class(self.state, images, labels)
 
     def class_sum(self, values: Tensor) -> Tensor:
