@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from esp_core.reporting.present import spread
 from esp_core.runtime import files
 from esp_core.runtime.progress import Progress
 from esp_core.study.config import Study, load
@@ -43,7 +44,7 @@ def measure(study: Study, cell: tuple[str, int], method: str, seed: int, root: P
 
 
 def table(rows: pd.DataFrame, against: str) -> str:
-    """Markdown: mean and std over seeds, and the paired difference to `against` with its 95 % t-interval."""
+    """Markdown: mean and std over seeds, and the paired difference to `against` with its 95 % t-interval, where there are two or more."""
     from scipy import stats
 
     wide = rows.pivot_table(index="seed", columns="method", values="accuracy")
@@ -52,10 +53,10 @@ def table(rows: pd.DataFrame, against: str) -> str:
         values = wide[method].dropna()
         paired = (wide[method] - wide[against]).dropna()
         n = len(paired)
-        half = stats.t.ppf(0.975, n - 1) * paired.std() / n**0.5 if n > 1 else float("nan")
-        difference = "" if method == against else f"{paired.mean():+.1f} ± {half:.1f}"
+        half = f" ± {stats.t.ppf(0.975, n - 1) * paired.std() / n**0.5:.1f}" if n > 1 else ""
+        difference = "" if method == against else f"{paired.mean():+.1f}{half}"
         seconds = rows.loc[rows["method"] == method, "seconds"].mean()
-        lines.append(f"| {method} | {values.mean():.1f} ± {values.std():.1f} | {difference} | {n} | {seconds:.0f} |")
+        lines.append(f"| {method} | {spread(values.mean(), values.std())} | {difference} | {n} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
