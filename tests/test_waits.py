@@ -22,7 +22,6 @@ CHANGES = {
     "idc": {"teacher": {"images": 32, "batch": 8}},
     "esp": {"teacher": {"length": 2, "start_max": 2}},
     "esp_signed": {"teacher": {"length": 2, "start_max": 2}},
-    "esp_fresh": {"teacher": {"length": 2, "start_max": 2}},
     "kip": {"teacher": {"count": 2}},
 }
 SMALL = {"parametrisation": {"decoders": 2, "code_channels": 1, "width": 2, "upsamplings": 1}}
@@ -48,7 +47,7 @@ def on_device(data):
 def waits(method, micro_batch):
     """Copies and reads of each of some outer steps, the first, which sets things up, left out."""
     changes = CHANGES.get(method, {})
-    if method in ("esp", "esp_signed", "esp_fresh", "kfs"):
+    if method in ("esp", "esp_signed", "kfs"):
         changes = methods.merge(changes, SMALL)
     recipe = methods.recipe(method, "digits", 1, custom={method: changes}, flip=False)
     steps = STEPS.get(method, 5)
@@ -61,7 +60,7 @@ def waits(method, micro_batch):
 
 
 @pytest.mark.parametrize("micro_batch", [None, 4], ids=["whole", "micro-batches"])
-@pytest.mark.parametrize("method", ["dm", "kfs", "esp", "esp_signed", "esp_fresh", "dc", "dsa", "idc", "cafe_dsa", "mtt", "tesla", "kip"])
+@pytest.mark.parametrize("method", ["dm", "kfs", "esp", "esp_signed", "dc", "dsa", "idc", "cafe_dsa", "mtt", "tesla", "kip"])
 def test_an_outer_step_copies_at_most_four_times_and_reads_back_once(method, micro_batch):
     copies, reads = waits(method, micro_batch)
     print(f"{method}: {copies:g} copies, {reads:g} reads")

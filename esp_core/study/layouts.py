@@ -21,7 +21,6 @@ METHOD_TITLES = {
     "esp_dm": "DM on experts",
     "esp": "ESP (ours)",
     "esp_signed": "ESP, signed",
-    "esp_fresh": "ESP, signed, a segment a step",
     "full": "Full dataset",
 }
 DATASET_TITLES = {"svhn": "SVHN", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "tinyimagenet": "TinyImageNet"}
