@@ -142,7 +142,7 @@ class _Part:
             return 0.0, _Losses([])
         job.resume(tensors)
         print(f"resuming at step {job.step}", flush=True)
-        return float(metadata["seconds"]), _Losses(json.loads(metadata["losses"]))
+        return float(metadata["seconds"]), _Losses(json.loads(metadata.get("losses", "[]")))
 
 
 @command
