@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_ten_kills_change_nothing(tmp_path, monkeypatch):
-    job = spec("esp", iterations=STEPS) | {"experts": {"total": 2}, "device": "cpu"}
+    job = spec("esp", iterations=STEPS) | {"experts": {"total": 2}}
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     command = [sys.executable, Path(__file__).with_name("kill_distillation.py"), json.dumps(job), tmp_path / "killed.safetensors", KILLS, 5]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path})

@@ -21,7 +21,6 @@ SPEC = {
     "method": "full",
     "network": NETWORK,
     "seeds": 5,
-    "device": "cpu",
     "protocol": {
         "name": "dsa",
         "epochs": 3,

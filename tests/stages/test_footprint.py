@@ -27,7 +27,7 @@ def mtt(way):
 
 
 def rows(**recipes):
-    spec = {"ipc": [10, 50], "steps": [2, 8], "at": 10, "device": "cpu", "network": NETWORK}
+    spec = {"ipc": [10, 50], "steps": [2, 8], "at": 10, "network": NETWORK}
     spec["recipes"] = {name: {"10": recipe, "50": recipe} for name, recipe in recipes.items()}
     return {(row["axis"], row["method"], row["ipc"], row["steps"]): row["bytes"] for row in run(spec, SHAPE)}
 

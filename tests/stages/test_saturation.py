@@ -65,7 +65,7 @@ def test_what_real_images_have_is_not_saturation():
 @pytest.mark.parametrize(("rate", "told"), [(1e20, True), (0.01, False)])
 def test_a_rate_that_only_the_clamp_holds_is_told(parametrisation, rate, told, tmp_path, capsys):
     job = spec("dm", parametrisation=parametrisation, optimiser={**SGD, "lr_pixels": rate}, iterations=3)
-    distill.run(job | {"device": "cpu"}, tmp_path / "data.h5", None, tmp_path / "set.safetensors")
+    distill.run(job, tmp_path / "data.h5", None, tmp_path / "set.safetensors", device="cpu")
     line = "% of the pixels are at an end of their range; lower optimiser.lr_pixels"
     assert (line in capsys.readouterr().out) == told
     assert (load_condensed(tmp_path / "set.safetensors").metadata["saturated"] > 0.5) == told
@@ -76,6 +76,6 @@ def test_a_step_size_at_its_floor_is_told(rate, told, tmp_path, capsys):
     """Steps of 5 go too far, so that their size is learned to fall, at this rate at once to the floor."""
     own = {"parametrisation": {"kind": "pixels", "init": "random"}, "teacher": {"kind": "experts", "length": 2, "steps": 1, "start_max": 2}}
     own |= {"objectives": {"trajectory": {"steps": 2, "step_size": 5.0}}, "optimiser": {**SGD, "lr_pixels": 1e-9, "lr_step_size": rate}}
-    distill.run(spec("dm", iterations=1, **own) | {"device": "cpu"}, tmp_path / "data.h5", tmp_path, tmp_path / "set.safetensors")
+    distill.run(spec("dm", iterations=1, **own), tmp_path / "data.h5", tmp_path, tmp_path / "set.safetensors", device="cpu")
     assert ("small ipc 2 dm: step_size ends at the lowest value" in capsys.readouterr().out) == told
     assert load_condensed(tmp_path / "set.safetensors").metadata["at_floor"] == ["step_size"] * told

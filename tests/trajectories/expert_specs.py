@@ -22,7 +22,6 @@ SPEC = {
     "keep": 4,
     "first": 0,
     "count": 2,
-    "device": "cpu",
 }
 
 
