@@ -72,3 +72,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., object]]:
+    """Compilation without the C++ that torch would write, which takes half a minute; what was compiled, in order."""
+    import torch
+
+    compile_for_real, made = torch.compile, []
+
+    def stand_in(code: Callable[..., object], **options: bool) -> object:
+        made.append(code)
+        return compile_for_real(code, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    return made

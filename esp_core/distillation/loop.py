@@ -25,6 +25,7 @@ from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.study import methods
+from esp_core.training.compiling import missing_compiler, pays
 
 if TYPE_CHECKING:
     from esp_core.trajectories import Trajectories
@@ -65,6 +66,7 @@ class Distillation:
             synthetic=self.synthetic,
             real=self.selector,
             augment=self.recipe["augment"],
+            compiles=self._compiles,
             experts=experts,
             needs_basis=any(term.objective.needs_basis for term in self.objectives),
         )
@@ -86,6 +88,14 @@ class Distillation:
         self.learned = {name: t.detach().to(self.device) for _, whole, _ in self.wholes for name, t in whole.tensors.items()}
         for _, whole, _ in self.wholes:
             whole.tensors = {name: self.learned[name] for name in whole.tensors}
+
+    def _compiles(self, operations: float) -> bool:
+        return pays(self.recipe["compile"], self.recipe["iterations"] * operations, self.device) and not missing_compiler(self.device)
+
+    @property
+    def compiled(self) -> list[str]:
+        """What runs as compiled code."""
+        return self.walker.compiled + [f"teacher {name}" for name in (self.teacher.compiled if self.teacher is not None else ())]
 
     def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""

@@ -16,7 +16,7 @@ from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.objectives import Batch, State, Statistic
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
-from esp_core.training.compiling import COMPILE, WORTH_COMPILING, missing_compiler, operations
+from esp_core.training.compiling import COMPILE, missing_compiler, operations, pays
 
 T = TypeVar("T")
 
@@ -65,13 +65,11 @@ class Walker:
         wanted, obstacle = self.recipe["compile"], self._obstacle()
         if wanted == "always" and obstacle:
             raise UserError(f"{self.title}: compile: always, but {obstacle}; use auto")
-        if wanted != "auto":
-            return bool(wanted == "always")
-        if self.recipe["iterations"] * self._step_operations(state, images) < WORTH_COMPILING[self.device.type]:
-            return False
-        if obstacle:
+        work = self.recipe["iterations"] * self._step_operations(state, images) if wanted == "auto" else 0
+        chosen = pays(wanted, work, self.device)
+        if chosen and obstacle:
             print(f"not compiled: {obstacle}", file=sys.stderr, flush=True)
-        return not obstacle
+        return chosen and not obstacle
 
     def _obstacle(self) -> str:
         """What keeps the passes from being compiled; empty where nothing does."""

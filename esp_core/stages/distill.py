@@ -63,7 +63,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         "losses": losses.curves(),
         "saturated": saturated,
         **({"at_floor": job.at_floor} if job.learned else {}),
-        "compiled": job.walker.compiled,
+        "compiled": job.compiled,
         "precision": devices.arithmetic(job.network.precision, place),
         "peak_memory_bytes": devices.peak_memory(place),
         **devices.describe(place),

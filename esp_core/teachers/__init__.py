@@ -4,7 +4,7 @@ package with `build(context, **settings)`."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +34,7 @@ class Context:
     synthetic: Parametrisation
     real: Selector
     augment: str  # the method's strategy, as `dsa.draw` takes it
+    compiles: Callable[[float], bool]  # whether to compile what does so many floating-point operations an outer step
     experts: Trajectories | None = None
     needs_basis: bool = True  # whether an objective asks for the basis of a segment
 
@@ -42,6 +43,11 @@ class Teacher(ABC):
     """Gives a state for every outer step; `wants` are the synthetic statistics that its inner step needs."""
 
     wants: Sequence[Statistic] = ()
+
+    @property
+    def compiled(self) -> Sequence[str]:
+        """What of it runs as compiled code; nothing by default."""
+        return ()
 
     @abstractmethod
     def state(self, step: int, draw: Draw | Chain) -> State:

@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from esp_core.networks.flat import FlatNetwork
+from esp_core.teachers import Context
+from esp_core.training.compiling import TRAINING, operations
 from esp_core.training.epoch import Drawn, Mix, draw
 from esp_core.training.loop import mixed_loss
+from esp_core.training.traced import Traced
 
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (b,) on the device -> normalised images (b, C, H, W), labels (b,)
 
@@ -27,13 +31,21 @@ class Rule:
 
 
 class Learner:
-    """A network that learns: `theta` and `velocity`, (P,) each, are all that a resumed job needs to go on bit by bit."""
+    """A network that learns: `theta` and `velocity`, (P,) each, are all that a resumed job needs to go on bit by bit.
+
+    `traced`, where it is given, runs the steps and the accuracies as compiled code, for every number of images that occurs.
+    """
 
     theta: Tensor
     velocity: Tensor
 
-    def __init__(self, network: FlatNetwork, rule: Rule):
-        self.network, self.rule = network, rule
+    def __init__(self, network: FlatNetwork, rule: Rule, traced: Traced | None = None):
+        self.network, self.rule, self.traced = network, rule, traced
+
+    @property
+    def compiled(self) -> list[str]:
+        """What of it runs compiled."""
+        return self.traced.names if self.traced is not None else []
 
     def begin(self, theta: Tensor) -> None:
         """Start over at `theta` (P,)."""
@@ -50,15 +62,50 @@ class Learner:
             self._step(drawn.augment(images), labels, drawn.mix)
 
     def _step(self, images: Tensor, labels: Tensor, mix: Mix | None) -> None:
+        gradient = self._gradient(images, labels, mix) + self.rule.weight_decay * self.theta
+        self.velocity = self.rule.momentum * self.velocity + gradient
+        self.theta = self.theta - self.rule.lr * self.velocity
+
+    def _gradient(self, images: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
+        """(P,), of the mean loss."""
+        if self.traced is not None:
+            mixed, others = (images, labels) if mix is None else (mix(images), labels.index_select(0, mix.other))
+            share = torch.full((), 1.0 if mix is None else mix.share, device=images.device)
+            name = f"learning from {len(images)} images"
+            found: Tensor | None = self.traced(name, self._pure, len(images), self.theta, mixed, labels, others, share)
+            if found is not None:
+                return found
         theta = self.theta.detach().requires_grad_()
         loss = mixed_loss(lambda x: self.network(theta, x)[1], images, labels, mix)
-        gradient = torch.autograd.grad(loss, theta)[0] + self.rule.weight_decay * theta.detach()
-        self.velocity = self.rule.momentum * self.velocity + gradient
-        self.theta = theta.detach() - self.rule.lr * self.velocity
+        return torch.autograd.grad(loss, theta)[0]
+
+    @torch.enable_grad()
+    def _pure(self, theta: Tensor, images: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
+        theta = theta.detach().requires_grad_()
+        logits = self._logits(theta, images)
+        loss = share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, others)
+        return torch.autograd.grad(loss, theta)[0]
+
+    def _logits(self, theta: Tensor, images: Tensor) -> Tensor:
+        return self.network(theta, images.contiguous(memory_format=torch.channels_last))[1]
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """The fraction of normalised `images` (n, C, H, W) that the network names rightly."""
         parts = zip(images.split(ACCURACY_BATCH), labels.to(images.device).split(ACCURACY_BATCH), strict=True)
-        right = torch.stack([(self.network(self.theta, x)[1].argmax(1) == y).sum() for x, y in parts]).sum()
+        right = torch.stack([(self._tested(x).argmax(1) == y).sum() for x, y in parts]).sum()
         return int(right) / len(labels)
+
+    def _tested(self, images: Tensor) -> Tensor:
+        found: Tensor | None = None
+        if self.traced is not None:
+            found = self.traced(f"logits of {len(images)} images", self._logits, len(images), self.theta, images)
+        return self.network(self.theta, images)[1] if found is None else found
+
+
+def learner(context: Context, rule: Rule, trained: int, tested: int = 0) -> Learner:
+    """Compiled where that pays: an outer step learns from `trained` images, counted each time, and tests on `tested`, at most."""
+    data = context.real.data
+    theta, image = torch.zeros(context.network.parameters, device=context.device), torch.zeros(1, *data.shape, device=context.device)
+    forward = operations(lambda: context.network(theta, image))
+    return Learner(context.network, rule, Traced() if context.compiles(forward * (TRAINING * trained + tested)) else None)

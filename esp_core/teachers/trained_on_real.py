@@ -1,5 +1,6 @@
 """`trained_on_real`: random networks that learn from real images between the outer steps (IDC, Kim et al., 2022)."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,7 +12,7 @@ from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
 from esp_core.runtime.transfer import send
 from esp_core.teachers import Context, Teacher
-from esp_core.teachers.learning import Learner, Rule
+from esp_core.teachers.learning import Rule, learner
 from esp_core.training.epoch import Images
 
 
@@ -23,12 +24,16 @@ class TrainedOnReal(Teacher):
     """
 
     def __init__(self, context: Context, rule: Rule, inner_steps: int, images: int):
-        self.context, self.learner = context, Learner(context.network, rule)
+        self.context, self.learner = context, learner(context, rule, images)
         self.inner_steps, self.count, self._step = inner_steps, images, 0
         data = context.real.data
         self.real = Images(data.train.images, data.train.labels, data)
         listed = dsa.parse(context.augment.replace("+", "_"))
         self.strategy = strategy([o for o in listed if not (o == "cutout" and rule.cutmix)])
+
+    @property
+    def compiled(self) -> Sequence[str]:
+        return self.learner.compiled
 
     def state(self, step: int, draw: Draw | Chain) -> State:
         self._step = step

@@ -1,5 +1,6 @@
 """`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from esp_core.objectives import State, Statistics
 from esp_core.runtime import seeds
 from esp_core.runtime.transfer import send
 from esp_core.teachers import Context, Teacher
-from esp_core.teachers.learning import Learner, Rule
+from esp_core.teachers.learning import Rule, learner
 from esp_core.training.epoch import Drawn
 
 _Query = tuple[Tensor, Tensor]  # indices and labels (n,) of real images
@@ -49,11 +50,17 @@ class TrainedOnSynthetic(Teacher):
         window: int,
         query: int,
     ):
-        self.context, self.learner = context, Learner(context.network, rule)
+        self.context = context
+        epochs, tested = (inner_loop, context.classes * query) if outer_loop > 1 else (0, 0)
+        self.learner = learner(context, rule, epochs * context.synthetic.images, (epochs + 1) * tested * (loops == "dynamic"))
         self.outer_loop, self.inner_loop, self.dynamic = outer_loop, inner_loop, loops == "dynamic"
         self.outer_change, self.inner_change, self.window, self.query = outer_change, inner_change, window, query
         self._network, self._position, self._step = 0, 0, 0
         self._accuracies: list[float] = []
+
+    @property
+    def compiled(self) -> Sequence[str]:
+        return self.learner.compiled
 
     def state(self, step: int, draw: Draw | Chain) -> State:
         self._step = step

@@ -9,9 +9,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 COMPILE = ("auto", "always", "never")
+TRAINING = 3  # forward passes that a forward and a backward pass take
 # Floating-point operations in all: on a core minutes of eager work, against less than one to compile; on an H100, where compiling takes
 # 50 s, about as long eagerly, and compiled code takes half of that in distillation and two thirds in training (docs/benchmarks.md).
 WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 4e14}
+
+
+def pays(wanted: str, work: float, device: torch.device) -> bool:
+    """Whether to compile what does `work` floating-point operations in all, as `wanted`, one of `COMPILE`, says."""
+    return wanted == "always" or (wanted == "auto" and work >= WORTH_COMPILING[device.type])
 
 
 def compile_in_own_threads() -> None:

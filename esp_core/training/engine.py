@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from esp_core.runtime.devices import has_fast_bfloat16
 from esp_core.runtime.errors import UserError
-from esp_core.training.compiling import COMPILE, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
+from esp_core.training.compiling import COMPILE, TRAINING, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
 from esp_core.training.tiles import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-TRAINING = 3  # forward passes that a forward and a backward pass take
 FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
 FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
 ODD = 0.1  # of the work that is worth compiling: an odd batch beside a compiled one, whose channels_last is slow in torch's own code

@@ -171,14 +171,6 @@ def test_a_window_past_the_store_is_named():
         job("esp", teacher={**spec("esp")["recipe"]["teacher"], "start_max": 4})
 
 
-@pytest.fixture
-def written(monkeypatch):
-    """Compilation without the C++ that torch would write; what was compiled, in order."""
-    compile_for_real, made = torch.compile, []
-    monkeypatch.setattr(torch, "compile", lambda f, **options: made.append(f) or compile_for_real(f, backend="aot_eager", **options))
-    return made
-
-
 def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
     eager, made = run(job("esp", compile="never")), job("esp", compile="always")
     saved = {}
@@ -201,7 +193,7 @@ def test_gradients_of_real_classes_are_compiled_where_the_walk_cannot_be(written
     import esp_core.distillation.walker as module
 
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
-    monkeypatch.setattr(module, "WORTH_COMPILING", {"cpu": 1.0})
+    monkeypatch.setattr(compiling, "WORTH_COMPILING", {"cpu": 1.0})
     settings = {"objectives": {"gradient": {}}, "teacher": {"kind": "random"}}
     eager, made = run(job("dm", compile="never", **settings)), job("dm", **settings)
     compiled = run(made)
@@ -221,7 +213,7 @@ def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, mo
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
     assert compiled(job("esp")) == [], "the work is not worth it"
     assert not capsys.readouterr().err
-    monkeypatch.setattr(module, "WORTH_COMPILING", {"cpu": 1.0})
+    monkeypatch.setattr(compiling, "WORTH_COMPILING", {"cpu": 1.0})
     assert compiled(job("esp", compile="never")) == []
     assert compiled(job("dm", **features)) == []
     assert capsys.readouterr().err == "not compiled: objectives.features is not traceable\n"

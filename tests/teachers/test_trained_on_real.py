@@ -17,15 +17,15 @@ from esp_core.training.loop import mixed_loss
 CPU = torch.device("cpu")
 
 
-def job(iterations=7, **teacher):
+def job(iterations=7, compile_="auto", **teacher):
     teacher = {"kind": "trained_on_real", "inner_steps": 3, "images": 20, "batch": 8, "lr": 0.1, **teacher}
     changes = {"teacher": teacher, "objectives": {"gradient": {"metric": "mse", "layers": "conv"}}, "iterations": iterations}
-    return Distillation(spec("dm", **changes), dataset(), Experts(), CPU)
+    return Distillation(spec("dm", **changes, compile=compile_), dataset(), Experts(), CPU)
 
 
-@pytest.mark.parametrize("cutmix", [0.0, 0.5])
-def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix):
-    made, data, compared = job(cutmix=cutmix), dataset(), 0
+@pytest.mark.parametrize(("cutmix", "compile_"), [(0.0, "never"), (0.5, "never"), (0.0, "always"), (0.5, "always")])
+def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix, compile_, written):
+    made, data, compared = job(cutmix=cutmix, compile_=compile_), dataset(), 0
     images, labels = data.normalise(data.train.images), data.train.labels
     network, optimiser = None, None
 
@@ -54,6 +54,8 @@ def test_theta_is_that_of_plain_sgd_on_random_real_images(cutmix):
 
     made.run(each)
     assert compared == 5
+    of_teacher = [name for name in made.compiled if name.startswith("teacher")]
+    assert of_teacher == ([f"teacher learning from {n} images" for n in (8, 4)] if compile_ == "always" else [])
 
 
 def test_a_new_network_every_so_many_steps():

@@ -17,10 +17,10 @@ CPU = torch.device("cpu")
 DYNAMIC = {"loops": "dynamic", "window": 3, "query": 5}
 
 
-def job(iterations=7, objectives=None, augment="color_crop_cutout", **teacher):
+def job(iterations=7, objectives=None, augment="color_crop_cutout", compile_="auto", **teacher):
     teacher = {"kind": "trained_on_synthetic", "outer_loop": 3, "inner_loop": 2, **teacher}
     changes = {"teacher": teacher, "objectives": objectives or {"gradient": {}}, "iterations": iterations, "augment": augment}
-    return Distillation(spec("dm", **changes), dataset(), Experts(), CPU)
+    return Distillation(spec("dm", **changes, compile=compile_), dataset(), Experts(), CPU)
 
 
 def module(made, number):
@@ -28,9 +28,9 @@ def module(made, number):
     return networks.build(**NETWORK, channels=1, size=SIZE, classes=CLASSES, seed=seeds.derive(*made.names, "network", number))
 
 
-@pytest.mark.parametrize("batch", [256, 4])
-def test_theta_is_that_of_plain_sgd_on_the_synthetic_images(batch):
-    made, reference, wanted = job(batch=batch, lr=0.1), None, []
+@pytest.mark.parametrize(("batch", "compile_"), [(256, "never"), (4, "never"), (4, "always")])
+def test_theta_is_that_of_plain_sgd_on_the_synthetic_images(batch, compile_, written):
+    made, reference, wanted = job(batch=batch, lr=0.1, compile_=compile_), None, []
 
     def each(job, outcome):
         nonlocal reference
@@ -115,14 +115,16 @@ def test_only_the_last_accuracies_of_a_loop_count(monkeypatch):
     assert served == [0, 0, 0, 0, 1] and trained == [5, 5, 3, 5, 0]
 
 
-def test_accuracy_counts_over_batches(monkeypatch):
-    made = job()
+@pytest.mark.parametrize("compile_", ["never", "always"])
+def test_accuracy_counts_over_batches(compile_, monkeypatch, written):
+    made = job(compile_=compile_)
     made.teacher.state(0, dsa.Chain(()))
     network, (images, labels) = module(made, 0), made.selector.batch(5, torch.Generator().manual_seed(0))
     right = sum(int(network(x[None]).argmax()) == int(y) for x, y in zip(images, labels, strict=True))
     monkeypatch.setattr("esp_core.teachers.learning.ACCURACY_BATCH", 4)
     assert made.teacher.learner.accuracy(images, labels) == pytest.approx(right / 15)
     assert len(labels) == 15 and 0 < right < 15
+    assert len(written) == (2 if compile_ == "always" else 0), "batches of four, and the last of three"
 
 
 RESUMED = {
