@@ -231,6 +231,20 @@ def test_trajectory_matching_costs_its_students_steps_and_keeps_their_graph():
     assert more == pytest.approx(3 * 10 * KEPT * 3, rel=0.03)
 
 
+def test_a_network_that_learns_from_real_images_costs_all_of_them():
+    teacher = {"images": 1000, "batch": 64}
+    few, many = (
+        cost(
+            Study({**SMALL, "methods": {"idc": {"iterations": 4, "teacher": {**teacher, **more}}}}), "distill", "digits", "1", "idc"
+        ).seconds
+        for more in ({"images": 64}, {})
+    )
+    # 16 batches instead of one; of more images than there are, all.
+    assert many - few == pytest.approx(4 * (15 * 0.01 + 3 * 936 * FORWARD))
+    all_of_them = Study({**SMALL, "methods": {"idc": {"iterations": 4, "teacher": {**teacher, "images": 10**6}}}})
+    assert cost(all_of_them, "distill", "digits", "1", "idc").seconds - few == pytest.approx(4 * (21 * 0.01 + 3 * (1400 - 64) * FORWARD))
+
+
 def test_the_synthetic_graph_never_takes_more_than_a_quarter_of_the_device(study):
     decoding = counting.synthetic(study.recipe("digits", 1, "esp_proj")["parametrisation"], 1, DIGITS)[1]
     small = cost(study, "distill", "digits", "1", "esp_proj", device_memory=1e6).memory

@@ -135,7 +135,8 @@ def _outer_step(on: Device, net: Count, decoding: Count, data: Shape, recipe: Ma
         seconds += trajectory.get("steps", 1) * step
     # A teacher that learns between two outer steps; loops that end by themselves are counted in full.
     if teacher.get("kind") == "trained_on_real":
-        seconds += on.step(net) + TRAINING * teacher.get("batch", 64) * forward
+        learned = min(teacher.get("images", 2048), data.train)
+        seconds += math.ceil(learned / teacher.get("batch", 64)) * on.step(net) + TRAINING * learned * forward
     if teacher.get("kind") == "trained_on_synthetic":
         steps = math.ceil(batch / teacher.get("batch", 256))
         seconds += teacher.get("inner_loop", 1) * (steps * on.step(net) + TRAINING * batch * forward)
