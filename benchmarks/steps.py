@@ -4,8 +4,8 @@
                                [--bfloat16] [--compile] [--profile esp]
 
 Steps are those of the named recipes on images of noise; esp:plain keeps the graph of the complete set, mtt:replay is MTT's exact gradient
-by recomputing. With --bfloat16 each method that is walked is measured in that arithmetic too, with --compile as compiled code, the
-complete set in one graph, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
+by recomputing. With --bfloat16 each method is measured in that arithmetic too, with --compile as compiled code, the complete set in one
+graph, MTT by recomputing, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
 prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are medians over `--repeats`, the ways
 taking turns; memory is the bytes of all tensors alive (`esp_core.runtime.live`), which compiled code does not show. ESP's, DM's and
 DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
@@ -127,6 +127,12 @@ def _ways(
         if method == "mtt":
             replay = {"trajectory": {**recipe["objectives"]["trajectory"], "memory": "replay"}}
             yield (method + REPLAY, steps), way(steps=steps, objectives=replay)
+        if arguments.bfloat16:
+            yield (method + LOW, steps), way(steps=steps, precision="bfloat16")
+        if arguments.compile:
+            yield (method + COMPILED, steps), way(steps=steps, compile="always")
+            if arguments.bfloat16:
+                yield (method + COMPILED + LOW, steps), way(steps=steps, compile="always", precision="bfloat16")
 
 
 def _fitting(recipe: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.study import methods
-from esp_core.training.compiling import missing_compiler, pays
+from esp_core.training.compiling import missing_compiler, operations, pays
+from esp_core.training.traced import Traced
 
 if TYPE_CHECKING:
     from esp_core.trajectories import Trajectories
@@ -71,6 +72,9 @@ class Distillation:
             needs_basis=any(term.objective.needs_basis for term in self.objectives),
         )
         self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.wholes else None
+        real = self.recipe["real_batch"] * self.classes
+        passes = max((whole.passes(self.synthetic.images, real) for _, whole, _ in self.wholes), default=0)
+        self.traced = Traced() if self._compiles(passes) else None
         self.outer = Outer(self.synthetic, self.recipe, self.learned)
         wants = self.teacher.wants if self.teacher is not None else ()
         self.walker = Walker(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
@@ -89,13 +93,19 @@ class Distillation:
         for _, whole, _ in self.wholes:
             whole.tensors = {name: self.learned[name] for name in whole.tensors}
 
-    def _compiles(self, operations: float) -> bool:
-        return pays(self.recipe["compile"], self.recipe["iterations"] * operations, self.device) and not missing_compiler(self.device)
+    def _compiles(self, passes: int) -> bool:
+        """Whether to compile what takes so many forward passes of an image an outer step."""
+        if passes == 0 or self.recipe["compile"] == "never" or missing_compiler(self.device):
+            return False
+        theta, image = (torch.zeros(*size, device=self.device) for size in ((self.network.parameters,), (1, *self.data.shape)))
+        step = passes * operations(lambda: self.network(theta, image))
+        return pays(self.recipe["compile"], self.recipe["iterations"] * step, self.device)
 
     @property
     def compiled(self) -> list[str]:
         """What runs as compiled code."""
-        return self.walker.compiled + [f"teacher {name}" for name in (self.teacher.compiled if self.teacher is not None else ())]
+        teacher = self.teacher.compiled if self.teacher is not None else ()
+        return [*self.walker.compiled, *(f"teacher {name}" for name in teacher), *(self.traced.names if self.traced is not None else ())]
 
     def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""
@@ -121,7 +131,7 @@ class Distillation:
             real = self.walker.real(images, labels, state)
         units = self._units(generator)
         outcome = self.walker.backward(real, state, units, self.outer.zero)
-        step = OuterStep(self.synthetic, units, state, images, labels, self.recipe["augment"], generator)
+        step = OuterStep(self.synthetic, units, state, images, labels, self.recipe["augment"], generator, self.traced)
         for name, whole, weight in self.wholes:
             outcome = self._backward_whole(outcome, name, whole, weight, step)
         self.outer.step(self.step)

@@ -29,6 +29,7 @@ from esp_core.study import kinds
 
 if TYPE_CHECKING:
     from esp_core.parametrisations import Parametrisation
+    from esp_core.training.traced import Traced
 
 Statistics = Mapping[str, Tensor]
 
@@ -183,6 +184,7 @@ class OuterStep:
     labels: Tensor | None  # (n,) int64 on the CPU
     augment: str  # the strategy that `dsa.draw` takes
     generator: torch.Generator  # of this step, on the CPU
+    traced: Traced | None = None  # runs functions of tensors as compiled code, where that pays
 
 
 class Whole(ABC):
@@ -206,6 +208,10 @@ class Whole(ABC):
 
         Returns the value, without weight and without a graph.
         """
+
+    def passes(self, images: int, real: int) -> int:
+        """Forward passes of one image that a step on so many synthetic `images` and `real` ones is worth, if it uses `OuterStep.traced`."""
+        return 0
 
     def restrict(self) -> None:
         """Bring `tensors` back to what they may be, after an outer step; nothing by default."""

@@ -15,6 +15,7 @@ from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw, Placement
 from esp_core.objectives import OuterStep, State, Whole, one_hot
 from esp_core.runtime.transfer import send
+from esp_core.training.traced import Traced
 
 PART = 256  # images alive at once; the gradient is the same for every value
 
@@ -43,7 +44,7 @@ class Kernel(Whole):
         shared = _shared(dsa.draw(step.augment, 1, step.generator), sizes)
         parts, draws, own_labels, labels = send((parts, shared, synthetic.labels(units), step.labels), step.images.device)
         with torch.no_grad():
-            real = torch.cat([features(state, networks, draws[len(part)](part)) for part in real_parts])
+            real = torch.cat([features(state, networks, draws[len(part)](part), step.traced) for part in real_parts])
             own = torch.cat([features(state, networks, draws[len(images)](images)) for images in map(synthetic.decode, parts)])
         own.requires_grad_()
         loss = regression(own, own_labels, real, labels, state.classes, self.ridge)
@@ -54,10 +55,21 @@ class Kernel(Whole):
             images.backward(_image_gradient(state, networks, images.detach(), draws[len(images)], cotangent), inputs=learned)
         return loss.detach().to(own.dtype)
 
+    def passes(self, images: int, real: int) -> int:
+        return real
 
-def features(state: State, networks: Tensor, images: Tensor) -> Tensor:
+
+def features(state: State, networks: Tensor, images: Tensor, traced: Traced | None = None) -> Tensor:
     """(n, M F): what each of the M networks' classifiers sees of the images, side by side, divided by sqrt(M F)."""
-    joined = torch.cat([state.network(theta, images)[0] for theta in networks], dim=1)
+
+    def seen(theta: Tensor, images: Tensor) -> Tensor:
+        return state.network(theta, images.contiguous(memory_format=torch.channels_last))[0]
+
+    def one(theta: Tensor) -> Tensor:
+        found: Tensor | None = None if traced is None else traced("features", seen, len(images), theta, images)
+        return state.network(theta, images)[0] if found is None else found
+
+    joined = torch.cat([one(theta) for theta in networks], dim=1)
     return joined / joined.shape[1] ** 0.5
 
 

@@ -13,7 +13,7 @@ their formula with its full factor; their published code halves it.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from esp_core.runtime.transfer import send
 
 TEACHER = "experts"
 GROUPS = ("step_size",)
+FORWARDS = 12  # forward passes that a student step costs: its gradient, and again with the way back through it
 SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then walks uphill
 
 
@@ -51,7 +52,8 @@ class Trajectory(Whole):
 
     A step descends the mean cross-entropy of a minibatch of `batch` images (null: all), drawn without replacement per pass and
     by whole units, under a fresh DSA draw: one operation a batch, numbers per image. The learning rate of the steps is learned:
-    `tensors["step_size"]`, from `step_size` on, under optimiser.lr_step_size. `memory`: graph, replay or tesla.
+    `tensors["step_size"]`, from `step_size` on, under optimiser.lr_step_size. `memory`: graph, replay or tesla; compiled code replays
+    for graph.
     """
 
     needs_real = False
@@ -67,7 +69,11 @@ class Trajectory(Whole):
             raise UserError("objectives.trajectory: needs a segment's end; use teacher.kind: experts")
         student = _Student(outer, self._plan(outer), self.tensors["step_size"])
         ways: dict[str, Callable[[_Student, float], Tensor]] = {"graph": _through_graph, "replay": _by_replay, "tesla": _by_tesla}
-        return ways[self.memory](student, weight)
+        replays = outer.traced is not None and self.memory == "graph"  # torch.compile knows no graph that goes on from one call to the next
+        return ways["replay" if replays else self.memory](student, weight)
+
+    def passes(self, images: int, real: int) -> int:
+        return self.steps * min(self.batch or images, images) * FORWARDS
 
     def restrict(self) -> None:
         with torch.no_grad():
@@ -107,11 +113,11 @@ class _Student:
     def images(self, step: _Placed) -> Tensor:
         return self.synthetic.decode(step.units)
 
-    def gradient(self, theta: Tensor, images: Tensor, step: _Placed, *, graph: bool) -> Tensor:
-        """(P,), of the mean cross-entropy over the step's `images`, not yet augmented, at theta (which requires grad)."""
+    def gradient(self, theta: Tensor, seen: Tensor, labels: Tensor, *, graph: bool) -> Tensor:
+        """(P,), of the mean cross-entropy over the step's augmented images, at theta (which requires grad)."""
         with torch.enable_grad():
-            logits = self.state.network(theta, step.augment(images))[1]
-            loss = training_loss(logits, step.labels, "ce") / len(step.labels)
+            logits = self.state.network(theta, seen)[1]
+            loss = training_loss(logits, labels, "ce") / len(labels)
             return torch.autograd.grad(loss, theta, create_graph=graph)[0]
 
     def walk(self) -> Iterator[Tensor]:
@@ -120,8 +126,8 @@ class _Student:
         yield theta
         for step in self.plan:
             with torch.no_grad():
-                images = self.images(step)
-            theta = theta - self.lr * self.gradient(theta.detach().requires_grad_(), images, step, graph=False)
+                seen = step.augment(self.images(step))
+            theta = theta - self.lr * self._run("student's step", self._forth, seen, theta, seen, step.labels)
             yield theta
 
     def loss(self, end: Tensor) -> Tensor:
@@ -133,12 +139,28 @@ class _Student:
 
     def send_back(self, theta: Tensor, step: _Placed, adjoint: Tensor) -> tuple[Tensor, Tensor]:
         """Add this step's part to the learned tensors' grad; returns g (P,) and the adjoint's change, -lr d<g, a>/d theta (P,)."""
-        theta = theta.detach().requires_grad_()
-        gradient = self.gradient(theta, self.images(step), step, graph=True)
-        along = -(gradient * adjoint).sum() * self.step_size
-        along.backward(inputs=[theta, *self.learned])
-        assert theta.grad is not None
-        return gradient.detach(), theta.grad
+        seen = step.augment(self.images(step))
+        given = (theta, seen.detach(), step.labels, adjoint, self.lr)
+        gradient, change, to_images, to_step_size = self._run("student's step back", self._back, seen, *given)
+        learned = [(seen, to_images), (self.step_size, to_step_size)]
+        roots, back = zip(*((t, grad) for t, grad in learned if t.requires_grad), strict=True)
+        torch.autograd.backward(roots, back, inputs=self.learned)
+        return gradient, change
+
+    def _run(self, name: str, pure: Callable[..., Any], seen: Tensor, *given: Tensor) -> Any:
+        found = None if self.outer.traced is None else self.outer.traced(name, pure, len(seen), *given)
+        return pure(*given) if found is None else found
+
+    def _forth(self, theta: Tensor, seen: Tensor, labels: Tensor) -> Tensor:
+        return self.gradient(theta.detach().requires_grad_(), seen, labels, graph=False)
+
+    @torch.enable_grad()
+    def _back(self, theta: Tensor, seen: Tensor, labels: Tensor, adjoint: Tensor, lr: Tensor) -> tuple[Tensor, ...]:
+        """g (P,), and the derivatives of -lr <g, a> by theta (P,), by the augmented images and by lr."""
+        theta, seen, lr = (t.detach().requires_grad_() for t in (theta, seen, lr))
+        gradient = self.gradient(theta, seen, labels, graph=True)
+        along = -(gradient * adjoint).sum() * lr
+        return gradient.detach(), *torch.autograd.grad(along, [theta, seen, lr])
 
 
 def _through_graph(student: _Student, weight: float) -> Tensor:
@@ -147,7 +169,7 @@ def _through_graph(student: _Student, weight: float) -> Tensor:
     theta = student.start.clone().requires_grad_()
     for step in student.plan:
         images = (decoded if step.positions is None else decoded.index_select(0, step.positions)).flatten(0, 1)
-        theta = theta - student.step_size * student.gradient(theta, images, step, graph=True)
+        theta = theta - student.step_size * student.gradient(theta, step.augment(images), step.labels, graph=True)
     loss = student.loss(theta)
     (weight * loss).backward(inputs=student.learned)
     return loss.detach()

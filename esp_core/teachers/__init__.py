@@ -34,7 +34,7 @@ class Context:
     synthetic: Parametrisation
     real: Selector
     augment: str  # the method's strategy, as `dsa.draw` takes it
-    compiles: Callable[[float], bool]  # whether to compile what does so many floating-point operations an outer step
+    compiles: Callable[[int], bool]  # whether to compile what takes so many forward passes of an image an outer step
     experts: Trajectories | None = None
     needs_basis: bool = True  # whether an objective asks for the basis of a segment
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from esp_core.networks.flat import FlatNetwork
 from esp_core.teachers import Context
-from esp_core.training.compiling import TRAINING, operations
+from esp_core.training.compiling import TRAINING
 from esp_core.training.epoch import Drawn, Mix, draw
 from esp_core.training.loop import mixed_loss
 from esp_core.training.traced import Traced
@@ -105,7 +105,4 @@ class Learner:
 
 def learner(context: Context, rule: Rule, trained: int, tested: int = 0) -> Learner:
     """Compiled where that pays: an outer step learns from `trained` images, counted each time, and tests on `tested`, at most."""
-    data = context.real.data
-    theta, image = torch.zeros(context.network.parameters, device=context.device), torch.zeros(1, *data.shape, device=context.device)
-    forward = operations(lambda: context.network(theta, image))
-    return Learner(context.network, rule, Traced() if context.compiles(forward * (TRAINING * trained + tested)) else None)
+    return Learner(context.network, rule, Traced() if context.compiles(TRAINING * trained + tested) else None)

@@ -14,6 +14,7 @@ from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.live import peak
 from esp_core.study import methods
+from esp_core.training.traced import Traced
 
 CLASSES, SIZE = 3, 8
 KINDS = {
@@ -78,6 +79,14 @@ def test_value_is_the_closed_form(kind, count, ridge):
     assert taught(of, ridge=ridge)[0] == pytest.approx(closed_form(of, modules, ridge), rel=1e-8)
 
 
+def test_compiled_features_of_real_images_give_the_closed_form(written, monkeypatch):
+    monkeypatch.setattr("esp_core.objectives.kernel.PART", 8)  # twice eight images compiled, and the last four
+    of, modules = outer_step()
+    of.traced = Traced()
+    assert taught(of, ridge=0.1)[0] == pytest.approx(closed_form(of, modules, 0.1), rel=1e-8)
+    assert of.traced.names == ["features"] and len(written) == 1
+
+
 @pytest.mark.parametrize("augment", ["none", "color_crop_scale_rotate"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_a_finite_difference(kind, augment):
@@ -126,6 +135,7 @@ RUNS = {
     "kip": {},
     "kip with codes": {"parametrisation": LATENT, "optimiser": {"lr_codes": 0.1, "lr_decoders": 0.01}},
     "kip with distribution": {"objectives": {"distribution": {}}, "augment": "color_crop"},
+    "kip compiled": {"compile": "always"},
     "kip on experts": {"teacher": {"kind": "experts", "length": 2, "steps": 2, "start_max": 2}},
 }
 
@@ -137,7 +147,7 @@ def job(name):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_resumes_bit_identically(name):
+def test_a_run_resumes_bit_identically(name, written):
     torch.set_default_dtype(torch.float32)
     whole, saved = job(name), []
     before = {key: t.detach().clone() for key, t in whole.synthetic.tensors.items()}
@@ -156,3 +166,4 @@ def test_a_run_resumes_bit_identically(name):
         assert after.keys() == saved[-1].keys()
         for key, tensor in saved[-1].items():
             assert torch.equal(after[key], tensor), (stop, key)
+    assert whole.compiled == ["features"] * ("compiled" in name)

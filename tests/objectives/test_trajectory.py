@@ -17,6 +17,7 @@ from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.live import peak
 from esp_core.study import methods
+from esp_core.training.traced import Traced
 
 CLASSES, SIZE, DSA = 3, 8, "color_crop_cutout_flip_scale_rotate"
 KINDS = {
@@ -61,7 +62,7 @@ def again(of):
         tensor.grad = None
     copy = torch.Generator()
     copy.set_state(of.generator.get_state())
-    return OuterStep(of.synthetic, of.units, of.state, None, None, of.augment, copy)
+    return OuterStep(of.synthetic, of.units, of.state, None, None, of.augment, copy, of.traced)
 
 
 def taught(of, made, weight=1.0):
@@ -97,9 +98,10 @@ def written_out(of, module, made, **kwargs):
 
 @pytest.mark.parametrize("batch", [None, 4])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("memory", ["graph", "replay", "tesla"])
-def test_gradient_is_that_of_the_loop(double_precision, memory, kind, batch):
+@pytest.mark.parametrize(("memory", "compiled"), [("graph", False), ("replay", False), ("tesla", False), ("graph", True), ("tesla", True)])
+def test_gradient_is_that_of_the_loop(double_precision, memory, compiled, kind, batch, written):
     of, module = outer_step(kind)
+    of.traced = Traced() if compiled else None
     made = objective(memory, batch=batch)
     value, gradients = taught(of, made, weight=0.7)
     wanted, reference = written_out(of, module, made, constant=memory == "tesla")
@@ -107,6 +109,7 @@ def test_gradient_is_that_of_the_loop(double_precision, memory, kind, batch):
     assert not value.requires_grad
     for name, gradient in gradients.items():
         assert (gradient - 0.7 * reference[name]).norm() / (0.7 * reference[name]).norm() <= 1e-8, name
+    assert (of.traced.names if of.traced else []) == ["student's step", "student's step back"] * compiled
 
 
 def test_the_estimator_is_another_gradient_but_for_one_step(double_precision):
@@ -184,6 +187,7 @@ def test_mistakes_are_named():
 
 
 RUNS = {
+    "mtt compiled": {"compile": "always"},
     "mtt": {},
     "tesla": {},
     "mtt in minibatches": {"objectives": {"trajectory": {"memory": "replay", "batch": 4}}, "synthetic_batch": 5},
@@ -205,7 +209,7 @@ def job(name):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_learns_its_step_size_and_resumes_bit_identically(name):
+def test_a_run_learns_its_step_size_and_resumes_bit_identically(name, written):
     whole, saved, values = job(name), [], []
 
     def each(job, outcome):
@@ -227,3 +231,4 @@ def test_a_run_learns_its_step_size_and_resumes_bit_identically(name):
     assert before["step_size"] == 0.1 and saved[-1]["learned/step_size"] != 0.1
     after = {**whole.synthetic.tensors, **whole.learned}
     assert not any(torch.equal(before[key], tensor) for key, tensor in after.items()), "every stored tensor has moved"
+    assert bool(whole.compiled) == bool(written) == ("compiled" in name)
