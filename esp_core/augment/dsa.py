@@ -1,8 +1,9 @@
 """Differentiable siamese augmentation (Zhao and Bilen, 2021): one operation per draw, replayable on any batch.
 
 A draw is made on the CPU from a generator and then applied: to the real and the synthetic images alike, and to the
-same images again on a second walk. Operations and strengths are those of DSA's "S" mode. Flip, crop, scale and rotate
-are one affine warp (kornia); colour and cutout are pixel arithmetic. Images are normalised, so zero is the mean colour.
+same images again on a second walk. Operations and strengths are those of DSA's "S" mode. Crop and scale are products with two small
+matrices, whose gradient, unlike that of torch's grid sampling, has one order of sums on a GPU, too. Images are normalised, so zero is the
+mean colour.
 """
 
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
-from kornia.geometry.transform import homography_warp
+import torch.nn.functional as F
 from torch import Tensor
 
 from esp_core.runtime.errors import UserError
@@ -134,7 +135,7 @@ def _crop(x: Tensor, u: Tensor) -> Tensor:
     side = x.shape[-1]
     reach = int(side * CROP + 0.5)
     shift = (u[:, :2] * (2 * reach + 1)).floor() - reach  # whole pixels
-    return _warp(x, shift=shift * (2 / (side - 1)))
+    return _resample(x, _line(x) + shift[..., None])
 
 
 def _flip(x: Tensor, u: Tensor) -> Tensor:
@@ -143,24 +144,25 @@ def _flip(x: Tensor, u: Tensor) -> Tensor:
 
 def _scale(x: Tensor, u: Tensor) -> Tensor:
     factor = u[:, :2] * (SCALE - 1 / SCALE) + 1 / SCALE
-    return _warp(x, linear=torch.diag_embed(factor))
+    middle = (x.shape[-1] - 1) / 2
+    return _resample(x, (_line(x) - middle) * factor[..., None] + middle)
+
+
+def _line(x: Tensor) -> Tensor:
+    return torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
+
+
+def _resample(x: Tensor, at: Tensor) -> Tensor:
+    """Square x at columns `at[:, 0]` and rows `at[:, 1]`, (n, 2, side) in pixels, linearly between two neighbours; zeros outside."""
+    columns, rows = (1 - (at[..., None] - _line(x)).abs()).clamp(min=0).unsqueeze(2).unbind(1)  # weights (n, 1, side, side)
+    return rows @ x @ columns.transpose(2, 3)
 
 
 def _rotate(x: Tensor, u: Tensor) -> Tensor:
     angle = (u[:, 0] - 0.5) * (2 * ROTATE * math.pi / 180)
-    cos, sin = angle.cos(), angle.sin()
-    return _warp(x, linear=torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1))
-
-
-def _warp(x: Tensor, linear: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-    """Sample x at `linear` @ position + `shift`, positions in [-1, 1]; zeros outside."""
-    matrix = torch.eye(3, device=x.device, dtype=x.dtype).repeat(len(x), 1, 1)
-    if linear is not None:
-        matrix[:, :2, :2] = linear
-    if shift is not None:
-        matrix[:, :2, 2] = shift
-    side = (x.shape[2], x.shape[3])
-    return homography_warp(x, matrix, side, padding_mode="zeros", align_corners=True)
+    cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    grid = F.affine_grid(torch.stack([cos, -sin, none, sin, cos, none], 1).view(-1, 2, 3), list(x.shape), align_corners=True)
+    return F.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
 
 
 _APPLY = {"color": _color, "crop": _crop, "cutout": _cutout, "flip": _flip, "scale": _scale, "rotate": _rotate}

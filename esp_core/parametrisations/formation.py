@@ -36,7 +36,12 @@ class Formation(Pixels):
         self.restrict(0)
 
     def decode(self, units: Tensor) -> Tensor:
-        return F.interpolate(self._tiles(super().decode(units)), size=self.task.size, mode="bilinear", align_corners=False)
+        tiles = self._tiles(super().decode(units))
+        # By a matrix along each side: the gradient of torch's bilinear enlargement has no order of sums on a GPU.
+        with torch.no_grad():
+            ones = torch.eye(tiles.shape[-1], device=tiles.device, dtype=tiles.dtype)
+            along = F.interpolate(ones[None], size=self.task.size, mode="linear", align_corners=False)[0]
+        return along.T @ tiles @ along
 
     def _tiles(self, images: Tensor) -> Tensor:
         """(u, C, H, W) -> (u * factor^2, C, H / factor, W / factor), row by row."""

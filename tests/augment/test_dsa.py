@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from kornia.geometry.transform import homography_warp
 
 from esp_core.augment import dsa
 from esp_core.runtime.errors import UserError
@@ -83,6 +84,25 @@ def test_scale_and_rotate_are_torchs_affine_sampling(operation):
         matrices[:, 0, 0] = matrices[:, 1, 1] = angle.cos()
         matrices[:, 0, 1], matrices[:, 1, 0] = -angle.sin(), angle.sin()
     torch.testing.assert_close(draw(images()), sampled(images(), matrices), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["crop", "scale", "rotate"])
+def test_a_warp_and_its_gradient_are_kornias(operation):
+    _, u = draws(operation, 20)
+    matrix = torch.eye(3, dtype=torch.float64).repeat(20, 1, 1)
+    if operation == "crop":
+        matrix[:, :2, 2] = ((u[:, :2] * 3).floor() - 1) * 2 / (SIDE - 1)
+    elif operation == "scale":
+        matrix[:, 0, 0], matrix[:, 1, 1] = (u[:, i] * (1.2 - 1 / 1.2) + 1 / 1.2 for i in (0, 1))
+    else:
+        angle = (u[:, 0] - 0.5) * 2 * math.radians(15)
+        matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
+        matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin(), angle.sin()
+    x, back = images(20).requires_grad_(), torch.randn(20, 3, SIDE, SIDE, generator=generator(5), dtype=torch.float64)
+    ours = dsa.Placement(((dsa.Share(operation, None, u),),))(x)
+    theirs = homography_warp(x, matrix, (SIDE, SIDE), padding_mode="zeros", align_corners=True)
+    for a, b in ((ours, theirs), (torch.autograd.grad(y, x, back)[0] for y in (ours, theirs))):
+        assert (a - b).norm() <= 1e-12 * b.norm() > 0
 
 
 def test_a_draw_replays_and_images_of_a_class_share_it():
