@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 COMPILE = ("auto", "always", "never")
 TRAINING = 3  # forward passes that a forward and a backward pass take
 # Floating-point operations in all: on a core minutes of eager work, against less than one to compile; on an H100, where compiling takes
-# 50 s, about as long eagerly, and compiled code takes half of that in distillation and two thirds in training (docs/benchmarks.md).
+# 20 to 50 s, about as long eagerly. There a step of distillation takes half of that compiled, an evaluation all but 3 to 7 %
+# (docs/benchmarks.md).
 WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 4e14}
 
 
