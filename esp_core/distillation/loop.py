@@ -25,7 +25,7 @@ from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.study import methods
-from esp_core.training.compiling import missing_compiler, operations, pays
+from esp_core.training.compiling import compiles, missing_compiler, operations
 from esp_core.training.traced import Traced
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Distillation:
         )
         self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.wholes else None
         real = self.recipe["real_batch"] * self.classes
-        passes = max((whole.passes(self.synthetic.images, real) for _, whole, _ in self.wholes), default=0)
+        passes = max((whole.forward_passes(self.synthetic.images, real) for _, whole, _ in self.wholes), default=0)
         self.traced = Traced() if self._compiles(passes) else None
         self.outer = Outer(self.synthetic, self.recipe, self.learned)
         wants = self.teacher.wants if self.teacher is not None else ()
@@ -95,11 +95,11 @@ class Distillation:
 
     def _compiles(self, passes: int) -> bool:
         """Whether to compile what takes so many forward passes of an image an outer step."""
-        if passes == 0 or self.recipe["compile"] == "never" or missing_compiler(self.device):
+        if passes == 0:
             return False
         theta, image = (torch.zeros(*size, device=self.device) for size in ((self.network.parameters,), (1, *self.data.shape)))
-        step = passes * operations(lambda: self.network(theta, image))
-        return pays(self.recipe["compile"], self.recipe["iterations"] * step, self.device)
+        work = self.recipe["iterations"] * passes * operations(lambda: self.network(theta, image))
+        return compiles(self.recipe["compile"], work, self.device, missing_compiler(self.device), self.title)
 
     @property
     def compiled(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.objectives import Batch, State, Statistic
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
-from esp_core.training.compiling import COMPILE, missing_compiler, operations, pays
+from esp_core.training.compiling import COMPILE, compiles, missing_compiler, operations
 
 T = TypeVar("T")
 
@@ -62,14 +61,9 @@ class Walker:
                 self.over_real = CompiledClasses(self.over_real.terms)
 
     def _compiles(self, state: State, images: int) -> bool:
-        wanted, obstacle = self.recipe["compile"], self._obstacle()
-        if wanted == "always" and obstacle:
-            raise UserError(f"{self.title}: compile: always, but {obstacle}; use auto")
+        wanted = self.recipe["compile"]
         work = self.recipe["iterations"] * self._step_operations(state, images) if wanted == "auto" else 0
-        chosen = pays(wanted, work, self.device)
-        if chosen and obstacle:
-            print(f"not compiled: {obstacle}", file=sys.stderr, flush=True)
-        return chosen and not obstacle
+        return compiles(wanted, work, self.device, self._obstacle(), self.title)
 
     def _obstacle(self) -> str:
         """What keeps the passes from being compiled; empty where nothing does."""

@@ -209,7 +209,7 @@ class Whole(ABC):
         Returns the value, without weight and without a graph.
         """
 
-    def passes(self, images: int, real: int) -> int:
+    def forward_passes(self, images: int, real: int) -> int:
         """Forward passes of one image that a step on so many synthetic `images` and `real` ones is worth, if it uses `OuterStep.traced`."""
         return 0
 

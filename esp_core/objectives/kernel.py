@@ -55,7 +55,7 @@ class Kernel(Whole):
             images.backward(_image_gradient(state, networks, images.detach(), draws[len(images)], cotangent), inputs=learned)
         return loss.detach().to(own.dtype)
 
-    def passes(self, images: int, real: int) -> int:
+    def forward_passes(self, images: int, real: int) -> int:
         return real
 
 

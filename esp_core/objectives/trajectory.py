@@ -72,7 +72,7 @@ class Trajectory(Whole):
         replays = outer.traced is not None and self.memory == "graph"  # torch.compile knows no graph that goes on from one call to the next
         return ways["replay" if replays else self.memory](student, weight)
 
-    def passes(self, images: int, real: int) -> int:
+    def forward_passes(self, images: int, real: int) -> int:
         return self.steps * min(self.batch or images, images) * FORWARDS
 
     def restrict(self) -> None:

@@ -14,10 +14,9 @@ from esp_core.planning.counting import Count, Shape, network, shape, synthetic
 from esp_core.planning.rates import Device, rate, rates
 from esp_core.study.config import Study
 from esp_core.study.specs import Spec, spec
-from esp_core.training.compiling import WORTH_COMPILING
+from esp_core.training.compiling import TRAINING, WORTH_COMPILING
 
 FLOAT, INT16 = 4, 2
-TRAINING = 3  # forward passes that forward and backward take
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from esp_core.runtime.errors import UserError
 
 COMPILE = ("auto", "always", "never")
 TRAINING = 3  # forward passes that a forward and a backward pass take
@@ -16,9 +19,17 @@ TRAINING = 3  # forward passes that a forward and a backward pass take
 WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 4e14}
 
 
-def pays(wanted: str, work: float, device: torch.device) -> bool:
-    """Whether to compile what does `work` floating-point operations in all, as `wanted`, one of `COMPILE`, says."""
-    return wanted == "always" or (wanted == "auto" and work >= WORTH_COMPILING[device.type])
+def compiles(wanted: str, work: float, device: torch.device, obstacle: str, title: str) -> bool:
+    """Whether to compile what does `work` floating-point operations in all, as `wanted`, one of `COMPILE`, says, where no `obstacle` is.
+
+    Raises UserError, beginning with `title`, where it has to be compiled and cannot; where it would only pay, a line says why it is not.
+    """
+    if wanted == "always" and obstacle:
+        raise UserError(f"{title}: compile: always, but {obstacle}; use auto")
+    chosen = wanted == "always" or (wanted == "auto" and work >= WORTH_COMPILING[device.type])
+    if chosen and obstacle:
+        print(f"not compiled: {obstacle}", file=sys.stderr, flush=True)
+    return chosen and not obstacle
 
 
 def compile_in_own_threads() -> None:

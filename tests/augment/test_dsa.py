@@ -73,34 +73,32 @@ def test_cutout_clears_a_square_of_half_the_side_that_may_leave_the_image():
     assert heights.max() == widths.max() == SIDE // 2 and heights.min() < SIDE // 2
 
 
+def matrices(operation, u):
+    """(n, 3, 3), where each pixel of the augmented image is sampled, positions in [-1, 1]."""
+    found = torch.eye(3, dtype=torch.float64).repeat(len(u), 1, 1)
+    if operation == "crop":
+        found[:, :2, 2] = ((u[:, :2] * 3).floor() - 1) * 2 / (SIDE - 1)
+    elif operation == "scale":
+        found[:, 0, 0], found[:, 1, 1] = (u[:, i] * (1.2 - 1 / 1.2) + 1 / 1.2 for i in (0, 1))
+    else:
+        angle = (u[:, 0] - 0.5) * 2 * math.radians(15)
+        found[:, 0, 0] = found[:, 1, 1] = angle.cos()
+        found[:, 0, 1], found[:, 1, 0] = -angle.sin(), angle.sin()
+    return found
+
+
 @pytest.mark.parametrize("operation", ["scale", "rotate"])
 def test_scale_and_rotate_are_torchs_affine_sampling(operation):
     draw, u = draws(operation)
-    matrices = torch.zeros(6, 2, 3, dtype=torch.float64)
-    if operation == "scale":
-        matrices[:, 0, 0], matrices[:, 1, 1] = (u[:, i] * (1.2 - 1 / 1.2) + 1 / 1.2 for i in (0, 1))
-    else:
-        angle = (u[:, 0] - 0.5) * 2 * math.radians(15)
-        matrices[:, 0, 0] = matrices[:, 1, 1] = angle.cos()
-        matrices[:, 0, 1], matrices[:, 1, 0] = -angle.sin(), angle.sin()
-    torch.testing.assert_close(draw(images()), sampled(images(), matrices), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(draw(images()), sampled(images(), matrices(operation, u)[:, :2]), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("operation", ["crop", "scale", "rotate"])
 def test_a_warp_and_its_gradient_are_kornias(operation):
     _, u = draws(operation, 20)
-    matrix = torch.eye(3, dtype=torch.float64).repeat(20, 1, 1)
-    if operation == "crop":
-        matrix[:, :2, 2] = ((u[:, :2] * 3).floor() - 1) * 2 / (SIDE - 1)
-    elif operation == "scale":
-        matrix[:, 0, 0], matrix[:, 1, 1] = (u[:, i] * (1.2 - 1 / 1.2) + 1 / 1.2 for i in (0, 1))
-    else:
-        angle = (u[:, 0] - 0.5) * 2 * math.radians(15)
-        matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-        matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin(), angle.sin()
     x, back = images(20).requires_grad_(), torch.randn(20, 3, SIDE, SIDE, generator=generator(5), dtype=torch.float64)
     ours = dsa.Placement(((dsa.Share(operation, None, u),),))(x)
-    theirs = homography_warp(x, matrix, (SIDE, SIDE), padding_mode="zeros", align_corners=True)
+    theirs = homography_warp(x, matrices(operation, u), (SIDE, SIDE), padding_mode="zeros", align_corners=True)
     for a, b in ((ours, theirs), (torch.autograd.grad(y, x, back)[0] for y in (ours, theirs))):
         assert (a - b).norm() <= 1e-12 * b.norm() > 0
 

@@ -13,6 +13,7 @@ from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.live import peak
+from esp_core.runtime.errors import UserError
 from esp_core.study import methods
 from esp_core.training.traced import Traced
 
@@ -144,6 +145,12 @@ def job(name):
     recipe = methods.recipe("run", "small", 2, custom={"run": {"base": "kip", "iterations": 3, "real_batch": 4, **RUNS[name]}})
     spec = {"study_seed": 0, "dataset": "small", "ipc": 2, "method": name, "network": NETWORK, "recipe": recipe}
     return Distillation(spec, dataset(), Experts(), torch.device("cpu"))
+
+
+def test_what_has_to_be_compiled_and_cannot_be_is_told(monkeypatch):
+    monkeypatch.setattr("esp_core.distillation.loop.missing_compiler", lambda device: "there is no compiler g++")
+    with pytest.raises(UserError, match=r"^small ipc 2 kip compiled: compile: always, but there is no compiler g\+\+; use auto$"):
+        job("kip compiled")
 
 
 @pytest.mark.parametrize("name", RUNS)
