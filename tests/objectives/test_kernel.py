@@ -12,8 +12,8 @@ from esp_core.distillation.loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
-from esp_core.runtime.live import peak
 from esp_core.runtime.errors import UserError
+from esp_core.runtime.live import peak
 from esp_core.study import methods
 from esp_core.training.traced import Traced
 
