@@ -119,7 +119,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 def daemon(*command: str, pid_file: Path, user: tuple[str, ...] = ()) -> Iterator[None]:
     """A program that goes into the background by itself, and is ended afterwards."""
     subprocess.run([*user, *command], check=True)
-    until(pid_file.exists, f"{command[0]} did not start")
+    until(lambda: pid_file.exists() and pid_file.read_text().strip(), f"{command[0]} did not start")
     pid = int(pid_file.read_text())
     try:
         yield
