@@ -103,6 +103,18 @@ def test_a_warp_and_its_gradient_are_kornias(operation):
         assert (a - b).norm() <= 1e-12 * b.norm() > 0
 
 
+@pytest.mark.parametrize("side", [5, 8, 9])
+def test_the_gradient_of_a_rotation_that_a_gpu_takes_is_torchs(side):
+    angle = torch.cat([torch.tensor([-15.0, 15.0, 0.0]), 30 * torch.rand(30, generator=generator(6)) - 15]).double() * math.pi / 180
+    x, back = (torch.randn(33, 2, side, side, generator=generator(seed), dtype=torch.float64) for seed in (7, 8))
+    turn = torch.stack([angle.cos(), -angle.sin(), 0 * angle, angle.sin(), angle.cos(), 0 * angle], 1).view(-1, 2, 3)
+    ours, theirs = dsa.rotation(x.requires_grad_(), angle), sampled(x, turn)
+    for a, b in ((ours, theirs), (torch.autograd.grad(y, x, back)[0] for y in (ours, theirs))):
+        assert (a - b).norm() <= 1e-12 * b.norm() > 0
+    few = x.detach()[:3, :1].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: dsa.rotation(x, angle[:3]), (few,))
+
+
 def test_a_draw_replays_and_images_of_a_class_share_it():
     draw = dsa.draw("color_crop_cutout_flip_scale_rotate", 3, generator(2))
     one = images(1).expand(6, -1, -1, -1)
