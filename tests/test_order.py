@@ -25,9 +25,10 @@ UNORDERED = {
 }
 FLOATS_ONLY = {"cumsum", "bincount"}  # the latter with weights
 ALL = "+".join(dsa.OPERATIONS)
+SHORT = {"teacher": {"length": 2, "start_max": 2}}  # as short as the made-up experts
 CHANGES = {
-    **dict.fromkeys(["mtt", "tesla"], {"objectives": {"trajectory": {"steps": 3}}, "teacher": {"length": 2, "start_max": 2}}),
-    **dict.fromkeys(["esp", "esp_proj", "esp_dm", "esp_signed"], {"teacher": {"length": 2, "start_max": 2}}),
+    **{name: {"objectives": {"trajectory": {"steps": 3}}, **SHORT} for name in ("mtt", "tesla")},
+    **{name: SHORT for name in ("esp", "esp_proj", "esp_dm", "esp_signed")},
     "idc": {"teacher": {"images": 32, "batch": 8}},
     "cafe_dsa": {"teacher": {"query": 4}},
     "kip": {"teacher": {"count": 2}},
@@ -84,7 +85,9 @@ def trained(name, settings, device="cpu"):
     network = networks.build(name, channels=1, size=8, classes=3, seed=0, **settings).to(device)
     numbers = {"name": "own", "epochs": 2, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "batch": 12, "gamma": 0.1, "cutmix": 0.5}
     torch.manual_seed(0)
-    loop.train(network, Images(data.train.images, data.train.labels, data), loop.protocol({**numbers, "augment": ALL}), seeds.generator("a"))
+    loop.train(
+        network, Images(data.train.images, data.train.labels, data), loop.protocol({**numbers, "augment": ALL}), seeds.generator("a")
+    )
     return network.state_dict(), epoch.accuracy(network, Images(data.test.images, data.test.labels, data))
 
 

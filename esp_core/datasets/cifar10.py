@@ -7,4 +7,4 @@ from esp_core.datasets import cifar_binary
 TRAIN, TEST = tuple(f"data_batch_{k}.bin" for k in range(1, 6)), ("test_batch.bin",)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-read = partial(cifar_binary.source, TRAIN, TEST, CLASSES, ())
+read = partial(cifar_binary.source, TRAIN, TEST, CLASSES, 1)

@@ -1,4 +1,4 @@
-"""CIFAR-100: 50,000 and 10,000 colour images of 32 x 32; a class is one of 100 fine ones, five of which lie in each of 20 coarse ones."""
+"""CIFAR-100: 50,000 and 10,000 colour images of 32 x 32; the 100 fine classes, not the 20 coarse ones."""
 
 from functools import partial
 
@@ -15,12 +15,6 @@ CLASSES = (
     "snail", "snake", "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television",
     "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 )
-COARSE_CLASSES = (
-    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",
-    "household_furniture", "insects", "large_carnivores", "large_man-made_outdoor_things", "large_natural_outdoor_scenes",
-    "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates", "people", "reptiles", "small_mammals", "trees",
-    "vehicles_1", "vehicles_2",
-)
 # fmt: on
 
-read = partial(cifar_binary.source, ("train.bin",), ("test.bin",), CLASSES, COARSE_CLASSES)
+read = partial(cifar_binary.source, ("train.bin",), ("test.bin",), CLASSES, 2)  # coarse and fine

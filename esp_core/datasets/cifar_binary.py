@@ -18,16 +18,14 @@ PIXELS = 3 * SIDE * SIDE
 Names = tuple[str, ...]
 
 
-def source(train: Names, test: Names, classes: Names, coarse: Names, request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
-    """The records of the files `train` and `test`.
-
-    The last label byte is the class; the one before it, where there are `coarse` classes, the coarse class.
+def source(train: Names, test: Names, classes: Names, labels: int, request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
+    """The records of the files `train` and `test`, each with so many `labels`, of which the last is the class.
 
     size: pixels along a side, to which the images are averaged, for small studies
     """
     folder, origin = official.opened(request)
-    first, last = (_part(folder, names, 2 if coarse else 1, size) for names in (train, test))
-    return Source(classes, first, last, origin, coarse)
+    first, last = (_part(folder, names, labels, size) for names in (train, test))
+    return Source(classes, first, last, origin)
 
 
 def _part(folder: Path, names: Names, labels: int, size: int) -> Part:
@@ -35,8 +33,7 @@ def _part(folder: Path, names: Names, labels: int, size: int) -> Part:
     # Each pixel is the rounded mean of a square.
     squares = records[:, labels:].reshape(-1, 3, size, SIDE // size, size, SIDE // size)
     images = np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8) if size < SIDE else squares.reshape(-1, 3, SIDE, SIDE)
-    coarse = records[:, 0].astype(np.int64) if labels == 2 else None
-    return Part(str(folder), images, records[:, labels - 1].astype(np.int64), coarse)
+    return Part(str(folder), images, records[:, labels - 1].astype(np.int64))
 
 
 def _records(path: Path, size: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

@@ -20,15 +20,11 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """The training or the test images (N, C, H, W) with class numbers (N,) and, where the dataset has two levels, coarse ones.
-
-    `where` names their file or folder in messages.
-    """
+    """The training or the test images (N, C, H, W) with class numbers (N,). `where` names their file or folder in messages."""
 
     where: str
     images: Images
     labels: Labels
-    coarse: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,6 @@ class Source:
     train: Part
     test: Part
     origin: Mapping[str, Any]
-    coarse_classes: tuple[str, ...] = ()
     remarks: Remarks = field(default_factory=Counter)
 
 

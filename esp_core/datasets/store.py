@@ -1,9 +1,9 @@
 """Write a prepared dataset: one HDF5 file, which `dataset.load` opens, or h5py alone.
 
     train/images   uint8 (N, C, H, W)
-    train/labels   int64 (N,); train/coarse_labels too, where there are two levels
+    train/labels   int64 (N,)
     test/…         the same
-    classes        names; coarse_classes too, where there are two levels
+    classes        names
     zca_mean       float32 (D,), and zca_matrix (D, D), D = C x H x W, where the images are to be whitened: (x - zca_mean) @ zca_matrix
                    of a flat image x in [0, 1]
     attributes     format, name, mean and std (C,) in [0, 1], of the training images or as published, digest of the content, origin (JSON),
@@ -60,9 +60,7 @@ def write(
     size += sum(values.nbytes for values in fitted.values())
     with files.replacing(path) as temporary, _created(temporary, size) as file:
         digests = {key: _write_part(file.create_group(key), part) for key, part in parts.items()}
-        for key, names in (("classes", source.classes), ("coarse_classes", source.coarse_classes)):
-            if names:
-                file.create_dataset(key, data=list(names), dtype=h5py.string_dtype())
+        file.create_dataset("classes", data=list(source.classes), dtype=h5py.string_dtype())
         for key, values in fitted.items():
             file.create_dataset(key, data=values)
         content = [source.train.images.shape[1:], source.classes, digests, *(dict(changed) for changed in (normalisation, fit) if changed)]
@@ -106,8 +104,6 @@ def _check(name: str, source: Source) -> None:
         if part.images.shape[1:] != shape:
             raise UserError(f"{part.where}: images have shape {part.images.shape[1:]}, but those for training {shape}; make them alike")
         check_labels(part.labels, classes, part.where)
-        if part.coarse is not None:
-            check_labels(part.coarse, source.coarse_classes, part.where)
     if not (counts := np.bincount(source.train.labels, minlength=len(classes))).all():
         raise UserError(f"{source.train.where}: class {classes[counts.argmin()]} has no training image; add some or remove the class")
 
@@ -126,11 +122,8 @@ def _created(path: Path, size: int) -> Iterator[h5py.File]:
 
 def _write_part(group: h5py.Group, part: Part) -> dict[str, str]:
     """Write the arrays of a part; return the SHA-256 of each."""
-    arrays = {"images": part.images, "labels": part.labels.astype("<i8")}
-    if part.coarse is not None:
-        arrays["coarse_labels"] = part.coarse.astype("<i8")
     digests = {}
-    for key, values in arrays.items():
+    for key, values in (("images", part.images), ("labels", part.labels.astype("<i8"))):
         values = np.ascontiguousarray(values)
         group.create_dataset(key, data=values)
         digests[key] = hashlib.sha256(values.data).hexdigest()

@@ -39,13 +39,12 @@ def cifar100_files(tmp_path, listed):
     return listed(tmp_path, "train.bin", "test.bin"), content, images
 
 
-def test_cifar100_keeps_fine_and_coarse_labels(prepare, cifar100_files):
+def test_cifar100_takes_the_fine_labels(prepare, cifar100_files):
     files, _, images = cifar100_files
     with h5py.File(prepare("cifar100", files)) as file:
         np.testing.assert_array_equal(file["train/images"], images)
         np.testing.assert_array_equal(file["train/labels"], np.arange(100))
-        np.testing.assert_array_equal(file["train/coarse_labels"], np.arange(100) % 20)
-        assert (len(file["classes"]), len(file["coarse_classes"])) == (100, 20)
+        assert len(file["classes"]) == 100
 
 
 @pytest.mark.parametrize("size", [16, 8])
@@ -58,9 +57,8 @@ def test_cifar_averages_squares(prepare, cifar100_files, size):
 
 
 def test_cifar100_names_stand_in_the_official_order():
-    """fine_label_names.txt and coarse_label_names.txt are sorted, and have 100 and 20 lines."""
-    for names, count in ((cifar100.CLASSES, 100), (cifar100.COARSE_CLASSES, 20)):
-        assert len(set(names)) == count and list(names) == sorted(names)
+    """fine_label_names.txt is sorted, and has 100 lines."""
+    assert len(set(cifar100.CLASSES)) == 100 and list(cifar100.CLASSES) == sorted(cifar100.CLASSES)
 
 
 def test_svhn_calls_ten_zero(tmp_path, prepare, listed):

@@ -55,18 +55,13 @@ def test_sums_of_many_bright_images_are_exact():
 def test_content_comes_back(tmp_path):
     images, labels = made()
     test_images, test_labels = made(8)
-    two_levels = source(
-        train=Part("here", images, labels, labels // 2), test=Part("there", test_images, test_labels, test_labels // 2), coarse_classes="xy"
-    )
-    store.write(tmp_path / "a.h5", "a", two_levels, {"spec": "{}"})
+    parts = source(train=Part("here", images, labels), test=Part("there", test_images, test_labels))
+    store.write(tmp_path / "a.h5", "a", parts, {"spec": "{}"})
     data = datasets.load(tmp_path / "a.h5")
     assert torch.equal(data.train.images, torch.from_numpy(images)) and data.train.images.dtype == torch.uint8
     assert torch.equal(data.train.labels, torch.from_numpy(labels)) and data.train.labels.dtype == torch.int64
     assert torch.equal(data.test.images, torch.from_numpy(test_images))
     assert (data.name, data.shape, data.classes) == ("a", (3, 4, 4), tuple("abcd"))
-    with h5py.File(tmp_path / "a.h5") as file:
-        np.testing.assert_array_equal(file["train/coarse_labels"], labels // 2)
-        assert [*file["coarse_classes"].asstr()] == ["x", "y"]
 
 
 def test_the_lines_that_open_a_file_with_h5py_alone(tmp_path, monkeypatch):
