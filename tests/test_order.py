@@ -28,7 +28,7 @@ ALL = "+".join(dsa.OPERATIONS)
 SHORT = {"teacher": {"length": 2, "start_max": 2}}  # as short as the made-up experts
 CHANGES = {
     **{name: {"objectives": {"trajectory": {"steps": 3}}, **SHORT} for name in ("mtt", "tesla")},
-    **{name: SHORT for name in ("esp", "esp_proj", "esp_dm", "esp_signed")},
+    **dict.fromkeys(("esp", "esp_proj", "esp_dm", "esp_signed"), SHORT),
     "idc": {"teacher": {"images": 32, "batch": 8}},
     "cafe_dsa": {"teacher": {"query": 4}},
     "kip": {"teacher": {"count": 2}},
