@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting.present import spread
+from esp_core.reporting.table_text import spread
 from esp_core.runtime import files
 from esp_core.runtime.progress import Progress
 from esp_core.study.config import Study, load
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 
 COLUMNS = ["dataset", "ipc", "method", "seed", "accuracy", "images", "seconds", "torch", "device"]
 

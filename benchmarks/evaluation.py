@@ -23,7 +23,7 @@ from esp_core.datasets import Dataset, Split
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
-from esp_core.training import engine, epoch, loop
+from esp_core.training import engine, epoch, protocol
 
 NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 TESTED = 10_000  # images of CIFAR-10's test set
@@ -83,7 +83,7 @@ def row(arguments: argparse.Namespace, name: str, device: torch.device) -> str:
     ways = [made(arguments, name, images, way) for way in WAYS]
     for repeat in range(arguments.repeats + 1):
         for way in ways:
-            settings = loop.protocol(methods.protocol("dsa", {"epochs": arguments.epochs if repeat else 1}))
+            settings = protocol.Protocol.from_spec(methods.protocol("dsa", {"epochs": arguments.epochs if repeat else 1}))
             seconds = timed(way, images, settings, seeds.generator("benchmark", repeat), device)
             if repeat:  # the first warms up
                 way.rates.append(arguments.images * arguments.epochs / seconds)
@@ -105,7 +105,7 @@ def made(arguments: argparse.Namespace, name: str, images: epoch.Images, way: st
     """A network and its engine, compiled where the plan for a whole job says so."""
     own: dict[str, Any] = NARROW.get(name, {}) if arguments.narrow else {}
     network = networks.build(name, 3, arguments.size, 10, seed=0, **own).to(images.labels.device)
-    whole = loop.protocol(methods.protocol("dsa", {"epochs": arguments.job}))
+    whole = protocol.Protocol.from_spec(methods.protocol("dsa", {"epochs": arguments.job}))
     trained = {size: arguments.seeds * n for size, n in epoch.sizes(len(images), whole.batch, whole.epochs).items()}
     work = engine.Work(trained, arguments.seeds * TESTED)
     plan = engine.plan(network, images.sample(), work, "auto") if way == "auto" else engine.Plan()
@@ -123,12 +123,12 @@ def noise(ipc: int, classes: int, size: int, device: torch.device) -> epoch.Imag
     return epoch.Images(split.images, split.labels, data)
 
 
-def timed(way: Way, images: epoch.Images, settings: loop.Protocol, generator: torch.Generator, device: torch.device) -> float:
+def timed(way: Way, images: epoch.Images, settings: protocol.Protocol, generator: torch.Generator, device: torch.device) -> float:
     """CPU-seconds of a training, on a GPU its seconds."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     devices.synchronise(device)
     start = clock()
-    loop.train(way.network, images, settings, generator, way.engine)
+    protocol.train(way.network, images, settings, generator, way.engine)
     devices.synchronise(device)
     return clock() - start
 

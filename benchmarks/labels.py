@@ -31,7 +31,7 @@ from esp_core.runtime import files
 from esp_core.stages import distill
 from esp_core.stages.evaluate import Evaluation
 from esp_core.study.config import Study, load
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 from esp_core.trajectories.reader import Trajectories
 
 

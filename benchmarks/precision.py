@@ -24,7 +24,7 @@ from esp_core.datasets import Dataset, Split
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
-from esp_core.training import engine, epoch, loop
+from esp_core.training import engine, epoch, protocol
 
 WAYS = {"float32 eager": ("float32", "never"), "bfloat16": ("bfloat16", "auto")}
 TRAIN = 50_000
@@ -77,7 +77,7 @@ class Runs:
 
     def __init__(self, arguments: argparse.Namespace, data: Dataset, precision: str, compile_: str):
         self.arguments, self.data, self.seconds = arguments, data, 0.0
-        self.protocol = loop.protocol(methods.protocol("dsa", {"epochs": arguments.epochs}))
+        self.protocol = protocol.Protocol.from_spec(methods.protocol("dsa", {"epochs": arguments.epochs}))
         once = epoch.sizes(10 * arguments.ipc, self.protocol.batch, self.protocol.epochs)
         trained = {size: arguments.seeds * n for size, n in once.items()}
         network, sample = self._network(0), self._images(0).sample()
@@ -90,7 +90,7 @@ class Runs:
         self.engine.load(self._network(seed))
         generator = seeds.generator("precision", seed, "training")
         torch.manual_seed(seed)
-        loop.train(self.engine.network, self._images(seed), self.protocol, generator, self.engine)
+        protocol.train(self.engine.network, self._images(seed), self.protocol, generator, self.engine)
         found = epoch.accuracy(self.engine.network, test, forward=self.engine)
         self.seconds += time.process_time() - start
         return found

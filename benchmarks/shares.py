@@ -21,11 +21,11 @@ from torch import Tensor
 
 from esp_core import datasets
 from esp_core.datasets import Dataset
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.distillation.passes import Outcome
 from esp_core.runtime import devices
 from esp_core.study.config import Study, load
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 from esp_core.trajectories.reader import Trajectories
 
 

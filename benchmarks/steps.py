@@ -7,7 +7,7 @@ Steps are those of the named recipes on images of noise; esp:plain keeps the gra
 by recomputing. With --bfloat16 each method is measured in that arithmetic too, with --compile as compiled code, the complete set in one
 graph, MTT by recomputing, and with both as both; the last column is the cosine of its gradient with the method's first row. --profile
 prints the operations that a method's step spends its time in, at the first IPC, and no table. Times are medians over `--repeats`, the ways
-taking turns; memory is the bytes of all tensors alive (`esp_core.runtime.live`), which compiled code does not show. ESP's, DM's and
+taking turns; memory is the bytes of all tensors alive (`esp_core.runtime.live_memory`), which compiled code does not show. ESP's, DM's and
 DSA's step does not depend on the number of synthetic steps: they are measured once an IPC.
 """
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.runtime import devices
 from esp_core.stages.footprint import COMPLETE, MICRO_BATCH, PLAIN, distillation, finish, measured
 from esp_core.study import methods

@@ -16,7 +16,7 @@ COMMANDS = {
         "tables": ("stages.tables", "a table, measured beside published"),
         "comparisons": ("stages.comparisons", "paired differences of methods"),
         "claims": ("stages.claims", "the paper's claims, each with a verdict"),
-        "figures": ("stages.figures", "grids of synthetic images"),
+        "grids": ("stages.grids", "Figures 3 to 6 and 9, grids of synthetic images"),
         "footprint": ("stages.footprint", "memory of a step, for Figure 7"),
         "plots": ("stages.plots", "Figures 7 and 8"),
         "losses": ("stages.losses", "how the losses of a cell fell"),

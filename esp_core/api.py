@@ -18,7 +18,7 @@ from esp_core.distillation.condensed import Condensed, check_data, load_condense
 from esp_core.parametrisations import Task
 from esp_core.runtime import devices, files
 from esp_core.runtime.errors import UserError
-from esp_core.study import jobcode, methods, specs
+from esp_core.study import code_digest, job_specs, methods
 from esp_core.study.config import Study
 from esp_core.study.provenance import canonical, digest, source_digest
 
@@ -123,7 +123,7 @@ def evaluate(
     return pd.DataFrame(Evaluation(spec, data, made).rows(), columns=COLUMNS).astype({"accuracy": float})
 
 
-def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int, flip: bool | None, **settings: Any) -> specs.Spec:
+def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int, flip: bool | None, **settings: Any) -> job_specs.Spec:
     """The spec of the job that tests `made` on `network` in a study with the section `evaluation` of `settings`; see `evaluate`."""
     job = {"dataset": NAME, "method": NAME, "network": {}, **made.metadata.get("spec", {})}
     dataset, method, ipc = job["dataset"], job["method"], made.task.ipc
@@ -147,7 +147,7 @@ def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int
         "evaluation": settings,
     }
     renamed = ((f"datasets.{dataset}.", ""), (f"networks.{own['name']}", "network"), ("evaluation.", ""))
-    return specs.spec(_study(config, renamed), "evaluate", dataset, str(ipc), method, own["name"])
+    return job_specs.spec(_study(config, renamed), "evaluate", dataset, str(ipc), method, own["name"])
 
 
 def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
@@ -207,11 +207,11 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
 
     pixels, targets, classes = arrays
     _, channels, size, _ = pixels.shape
-    trial.check(specs.spec(study, "trial", NAME), trial.Facts("images", classes, channels, size, np.bincount(targets).tolist()))
+    trial.check(job_specs.spec(study, "trial", NAME), trial.Facts("images", classes, channels, size, np.bincount(targets).tolist()))
     devices.pick(study.config["device"])
     data = _prepared(pixels, targets, classes, folder, study.datasets[NAME]["whiten"])
     manifest = _experts(study, data, folder) if study.uses_experts(cell[0], int(cell[1]), cell[2]) else None
-    spec, code = specs.spec(study, "distill", *cell), jobcode.code(study, "distill", *cell)
+    spec, code = job_specs.spec(study, "distill", *cell), code_digest.code(study, "distill", *cell)
     made_of = digest(canonical([spec, code, data.name, manifest.parent.name if manifest else None]))
     out = folder / f"ipc-{cell[1]}" / f"{cell[2]}-{made_of}.safetensors"
     if not out.exists():
@@ -236,15 +236,15 @@ def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tu
 def _experts(study: Study, data: Path, folder: Path) -> Path:
     """The manifest of as many experts as `study` asks for, each trained once for all calls that want it."""
     from esp_core.trajectories import manifest
-    from esp_core.trajectories.producing import produce
+    from esp_core.trajectories.train_shard import produce
 
-    spec, code = specs.spec(study, "manifest", NAME), jobcode.code(study, "experts", NAME, "0")
+    spec, code = job_specs.spec(study, "manifest", NAME), code_digest.code(study, "experts", NAME, "0")
     alike = {key: value for key, value in spec.items() if key != "total"}
     place = folder / f"experts-{digest(canonical([alike, code, data.name]))}"
     out, shards = place / f"manifest-{spec['total']}.json", [place / f"shard-{i:03}.h5" for i in study.shards(NAME)]
     for number, shard in enumerate(shards):
         if not shard.exists():
-            produce(specs.spec(study, "experts", NAME, str(number)), code, data, shard, study.config["device"])
+            produce(job_specs.spec(study, "experts", NAME, str(number)), code, data, shard, study.config["device"])
     if not out.exists():
         manifest.build(out, spec, shards)
     return out

@@ -12,13 +12,13 @@ from esp_core import datasets, networks, parametrisations
 from esp_core.datasets.catalogue import ENTRIES
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.condensed import load_condensed
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.stages import distill
 from esp_core.stages.prepare import prepare
-from esp_core.study import methods, specs
+from esp_core.study import job_specs, methods
 from esp_core.study.config import Study
 
 CIFAR10 = ENTRIES["cifar10"]
@@ -67,7 +67,7 @@ def files(tmp_path_factory):
 
 def prepared(files, normalisation):
     path = files.with_name(f"{normalisation}.h5")
-    prepare(specs.spec(study(normalisation=normalisation), "prepare", "cifar10"), path, files)
+    prepare(job_specs.spec(study(normalisation=normalisation), "prepare", "cifar10"), path, files)
     return path
 
 
@@ -179,7 +179,7 @@ def test_published_constants_are_in_the_data_their_digest_and_the_set(published,
     assert torch.equal(other.train.images, data.train.images) and other.digest != data.digest
     pixels = other.train.images.double() / 255
     assert other.normalisation.std.tolist() == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), rel=1e-6)
-    distill.run(specs.spec(study(), "distill", "cifar10", "1", "random"), published, None, tmp_path / "set.safetensors")
+    distill.run(job_specs.spec(study(), "distill", "cifar10", "1", "random"), published, None, tmp_path / "set.safetensors")
     made = load_condensed(tmp_path / "set.safetensors")
     assert made.metadata["task"]["mean"] == pytest.approx(CIFAR10.mean) and made.metadata["task"]["std"] == pytest.approx(CIFAR10.std)
     assert made.metadata["data"] == data.digest
@@ -189,7 +189,7 @@ def test_published_constants_are_in_the_data_their_digest_and_the_set(published,
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.mean])
 def test_every_dataset_with_constants_passes_them_on(name):
-    spec = specs.spec(
+    spec = job_specs.spec(
         Study({"study": "s", "datasets": {name: {"ipc": [1], "normalisation": "published"}}, "methods": {"random": {}}}), "prepare", name
     )
     entry = ENTRIES[name]

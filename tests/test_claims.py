@@ -14,7 +14,7 @@ from esp_core.reporting.claims import TESTS, Claim, Question, read
 from esp_core.reporting.verdicts import Comparison, Sample
 from esp_core.runtime.errors import UserError
 from esp_core.stages import claims
-from esp_core.study import specs
+from esp_core.study import job_specs
 from esp_core.study.config import Study, load
 from tests.test_tables import PUBLISHED, ROOT, put, row_files
 
@@ -35,7 +35,7 @@ DM = [88.1, 89.4, 87.2, 90.6, 88.8]
 def judged(results, study):
     """Run the stage; the rows as they are in the CSV, and the Markdown."""
     out = results / "tables/claims.csv"
-    spec = json.loads(json.dumps(specs.spec(study, "claims")))
+    spec = json.loads(json.dumps(job_specs.spec(study, "claims")))
     claims.run(spec, row_files(results), sorted(results.glob("figures/*.csv")), PUBLISHED, LISTED, out)
     return pd.read_csv(out, keep_default_na=False, na_values=[""]), out.with_suffix(".md").read_text()
 

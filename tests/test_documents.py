@@ -11,7 +11,7 @@ import torch
 
 from esp_core.stages import claims, comparisons, tables
 from esp_core.study.config import load
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [path for path in ROOT.rglob("*.md") if not {".venv", ".snakemake", "results"} & set(path.relative_to(ROOT).parts)]

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from esp_core import networks
 from esp_core.runtime.errors import UserError
-from esp_core.training import compiling, engine
+from esp_core.training import compile_policy, engine
 from esp_core.training.engine import TEST_BATCH, Engine, Plan, Work
 
 IMAGE = torch.zeros(1, 3, 32, 32)
@@ -135,7 +135,7 @@ def test_the_estimate_of_work_is_that_of_the_paper_s_network():
     # Three convolutions of 3x3 at 32, 16 and 8 pixels and a classifier, two operations a product.
     by_hand = 2 * (32**2 * 27 * 128 + 16**2 * 1152 * 128 + 8**2 * 1152 * 128 + 2048 * 10)
     network = convnet()
-    assert compiling.operations(lambda: network(IMAGE)) == by_hand
+    assert compile_policy.operations(lambda: network(IMAGE)) == by_hand
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_operations_of_dropout_are_counted_without_a_draw():
 
 @pytest.mark.parametrize("wish", [None, "7"])
 def test_a_job_compiles_in_its_own_threads_unless_told_otherwise(wish):
-    code = "import torch; torch.set_num_threads(3); from esp_core.training.compiling import compile_in_own_threads as own; own(); "
+    code = "import torch; torch.set_num_threads(3); from esp_core.training.compile_policy import compile_in_own_threads as own; own(); "
     code += "import torch._inductor.config as c; print(c.compile_threads)"
     environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_COMPILE_THREADS"}
     environment |= {"TORCHINDUCTOR_COMPILE_THREADS": wish} if wish else {}

@@ -9,10 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.runtime import seeds
 from esp_core.study import methods
-from esp_core.training import epoch, loop
+from esp_core.training import epoch, protocol
 from esp_core.training.epoch import Images
 
 # What raises on CUDA under torch.use_deterministic_algorithms(True), by its documentation, as autograd calls it.
@@ -85,10 +85,9 @@ def trained(name, settings, device="cpu"):
     network = networks.build(name, channels=1, size=8, classes=3, seed=0, **settings).to(device)
     numbers = {"name": "own", "epochs": 2, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "batch": 12, "gamma": 0.1, "cutmix": 0.5}
     torch.manual_seed(0)
-    loop.train(
-        network, Images(data.train.images, data.train.labels, data), loop.protocol({**numbers, "augment": ALL}), seeds.generator("a")
-    )
-    return network.state_dict(), epoch.accuracy(network, Images(data.test.images, data.test.labels, data))
+    train, test = (Images(split.images, split.labels, data) for split in (data.train, data.test))
+    protocol.train(network, train, protocol.Protocol.from_spec({**numbers, "augment": ALL}), seeds.generator("a"))
+    return network.state_dict(), epoch.accuracy(network, test)
 
 
 NETWORKS = {

@@ -16,7 +16,7 @@ from esp_core.distillation import memory
 from esp_core.parametrisations import Task
 from esp_core.planning import costing, counting, plan, rates
 from esp_core.runtime.errors import UserError
-from esp_core.study import kinds, places
+from esp_core.study import kinds, output_paths
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,7 +280,7 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
 def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
     def planned(jobs):
         for job in jobs:
-            path = tmp_path / places.output(study.name, *job)
+            path = tmp_path / output_paths.output(study.name, *job)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         return {row.stage: row for row in plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)[0]}
@@ -376,7 +376,10 @@ def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(
 def test_the_demo_took_the_disk_and_the_time_that_are_planned():
     """Where it ran here to its end: disk within a tenth; no more than half too much time, for jobs two at a time beside other work."""
     study, on = load(ROOT / "config" / "demo.yaml"), plan.device("cpu")
-    if not all((DEMO.parent / places.output(study.name, *job)).is_file() for job in study.jobs()) or not (DEMO / "report.html").is_file():
+    if (
+        not all((DEMO.parent / output_paths.output(study.name, *job)).is_file() for job in study.jobs())
+        or not (DEMO / "report.html").is_file()
+    ):
         pytest.skip("results/demo is not complete: make demo")
     rows, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}))
     assert rows[-1].disk == pytest.approx(sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()), rel=0.1)

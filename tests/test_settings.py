@@ -9,7 +9,7 @@ import yaml
 
 from esp_core.stages import settings
 from esp_core.study.config import Study, load
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esp_core.runtime.errors import UserError
-from esp_core.study import config, jobcode, methods, specs
+from esp_core.study import code_digest, config, job_specs, methods
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def small(**changes):
 
 
 def spec(study, *job):
-    return specs.spec(study, *job)
+    return job_specs.spec(study, *job)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_grid_shows_the_sets_of_the_first_table(paper):
     demo = load(ROOT / "config" / "demo.yaml")
     shown = {("digits", ipc, name) for ipc in (1, 10) for name in ("dc", "mtt", "idc", "esp")}
     assert set(demo.figures["figure3"].cells) == shown
-    assert spec(demo, "figures", "figure3")["titles"]["mtt"] == "Traj. Matching"
+    assert spec(demo, "grids", "figure3")["titles"]["mtt"] == "Traj. Matching"
 
 
 def test_recipes_resolve_in_order_base_its_cells_study_study_cells(monkeypatch):
@@ -163,7 +163,7 @@ def test_imported_experts_are_not_trained(tmp_path):
     path.write_text('{"spec": {"total": 7}}')
     trained, imported = Study(config), Study(config | own)
     assert {job[0] for job in trained.jobs()} - {job[0] for job in imported.jobs()} == {"network", "experts", "manifest"}
-    assert specs.spec(trained, "distill", "digits", "2", "esp") == specs.spec(imported, "distill", "digits", "2", "esp")
+    assert job_specs.spec(trained, "distill", "digits", "2", "esp") == job_specs.spec(imported, "distill", "digits", "2", "esp")
 
 
 def test_only_methods_that_use_experts_depend_on_their_number():
@@ -253,7 +253,7 @@ def test_idc_as_the_protocol_brings_its_own_numbers():
 
 def test_code_digests_name_what_a_job_runs():
     study = small(methods={"esp": {}, "esp_dm": {}, "full": {}})
-    named = {job: set(jobcode.modules(study, *job)) for job in study.jobs()}
+    named = {job: set(code_digest.modules(study, *job)) for job in study.jobs()}
     distill = {"esp_core.stages.distill", "esp_core.networks.convnet3", "esp_core.parametrisations.latent", "esp_core.teachers.experts"}
     assert named["distill", "digits", "1", "esp_dm"] == distill | {"esp_core.objectives.distribution"}
     assert named["distill", "digits", "1", "esp"] == distill | {"esp_core.objectives.distribution", "esp_core.objectives.projection"}
@@ -309,7 +309,8 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
 
 def test_what_the_snakefile_loads_brings_no_heavy_package():
     heavy = "torch numpy pandas h5py scipy matplotlib kornia"
-    code = f"import sys, esp_core.study.gpu, esp_core.study.specs, esp_core.study.config; print(*set('{heavy}'.split()) & set(sys.modules))"
+    loads = "import sys, esp_core.study.gpu, esp_core.study.job_specs, esp_core.study.config"
+    code = f"{loads}; print(*set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from esp_core.distillation import saturation
-from esp_core.reporting import present, rendering, summary
+from esp_core.reporting import rendering, summary, table_text
 from esp_core.runtime.errors import UserError
 from esp_core.stages import comparisons, evaluate, show, tables
 
@@ -123,7 +123,7 @@ def test_the_papers_layout_for_cells_that_the_paper_lacks_with_scores_against_fu
         "torch 2.13.0+cpu; device cpu: x86_64.",
     ):
         assert said in markdown
-    assert markdown.count(present.SCORES) == 1 and frame.bold.sum() == 2
+    assert markdown.count(table_text.SCORES) == 1 and frame.bold.sum() == 2
     scores = {(row.method, row.ipc): (row.recovery, row.gain) for row in frame.itertuples()}
     nothing = pytest.approx(math.nan, nan_ok=True)
     assert scores["dm", 1] == pytest.approx((statistics.mean(DM) / 99.1, statistics.mean(DM) - 60.5), abs=1e-4)
@@ -134,7 +134,7 @@ def test_the_papers_layout_for_cells_that_the_paper_lacks_with_scores_against_fu
 def test_a_study_without_full_data_and_random_images_has_no_scores_and_one_of_full_data_alone_its_table(tmp_path):
     put(tmp_path, "digits", 1, "esp", ESP)
     frame, markdown, _ = make(tmp_path, [("digits", 1)], ["esp"])
-    assert frame[["recovery", "gain"]].isna().all(axis=None) and present.SCORES not in markdown
+    assert frame[["recovery", "gain"]].isna().all(axis=None) and table_text.SCORES not in markdown
     put(tmp_path, "digits", 0, "full", [99.0, 99.2])
     assert entries(make(tmp_path, [("digits", 1)], ["full"])[1]) == [["Method", "digits, IPC 0"], ["Full dataset", "99.1 ± 0.1"]]
 
@@ -370,7 +370,7 @@ def test_a_file_of_a_run_that_the_table_does_not_show_is_left_out_and_counted_an
 
 
 def test_a_saturated_set_is_named_once_below_the_table(tmp_path):
-    assert present.SATURATED == saturation.TOLD  # which the table's module is too light to import
+    assert table_text.SATURATED == saturation.TOLD  # which the table's module is too light to import
     put(tmp_path, "digits", 1, "esp", DM)
     assert "Saturated" not in make(tmp_path, [("digits", 1)], ["esp"])[1]
     put(tmp_path, "digits", 1, "dm", DM, saturated=0.894)
@@ -380,7 +380,7 @@ def test_a_saturated_set_is_named_once_below_the_table(tmp_path):
 
 
 def test_the_stages_of_rows_are_quick_to_load_and_end_a_mistake_with_one_line(tmp_path):
-    stages = ", ".join(f"esp_core.stages.{name}" for name in ("tables", "comparisons", "claims", "show", "figures", "plots", "settings"))
+    stages = ", ".join(f"esp_core.stages.{name}" for name in ("tables", "comparisons", "claims", "show", "grids", "plots", "settings"))
     program = f"import sys, {stages}; print(sorted({{'torch', 'torchvision', 'matplotlib', 'scipy'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
     command = [sys.executable, "-m", "esp_core", "show", str(tmp_path)]

@@ -8,11 +8,11 @@ from pretend_device import DEVICE, Pretended, there
 from small import NETWORK, Experts, dataset, spec
 
 from esp_core import networks
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.runtime import seeds
 from esp_core.study import methods
-from esp_core.training import loop
 from esp_core.training.epoch import Images
+from esp_core.training.protocol import Protocol, train
 
 STEPS = {"mtt": 1, "tesla": 1}  # outer steps that are counted, 5 where nothing is said: as many as a segment of the experts serves
 READS = {"cafe_dsa": 13}  # its network learns until its accuracy has moved enough, which has to be looked at after each epoch
@@ -70,13 +70,13 @@ def test_an_outer_step_copies_at_most_four_times_and_reads_back_once(method, mic
 @pytest.mark.parametrize(("augment", "cutmix"), [("color_crop_cutout_flip_scale_rotate", 0.0), ("flip+color+crop_scale_rotate", 1.0)])
 def test_an_epoch_of_training_copies_once(augment, cutmix):
     settings = {"name": "own", "epochs": 3, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "batch": 8, "augment": augment}
-    protocol = loop.protocol({**settings, "milestones": [0.5], "gamma": 0.1, "cutmix": cutmix})
+    protocol = Protocol.from_spec({**settings, "milestones": [0.5], "gamma": 0.1, "cutmix": cutmix})
     with Pretended() as seen:
         data = on_device(dataset())
         network = networks.build(**NETWORK, channels=1, size=8, classes=3, seed=0).to(DEVICE)
         images = Images(data.train.images, data.train.labels, data)
         before = seen.copies
-        loop.train(network, images, protocol, seeds.generator("a"))
+        train(network, images, protocol, seeds.generator("a"))
     assert seen.copies - before <= protocol.epochs and seen.reads <= protocol.epochs  # the mean loss of an epoch is read
 
 

@@ -18,7 +18,7 @@ from esp_core import parametrisations
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.mapstyle import MapStyle
 from esp_core.parametrisations import Parametrisation, Task
-from esp_core.runtime import sealed
+from esp_core.runtime import checksummed
 from esp_core.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def save_condensed(
         "images": synthetic.images,
     }
     tensors = {**synthetic.tensors, **normalisation.tensors, **({} if soft is None else {SOFT: soft})}
-    sealed.write(path, tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    checksummed.write(path, tensors, {"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
 
 
 def load_condensed(path: str | Path) -> Condensed:
@@ -128,7 +128,7 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
 
 def _open(path: Path) -> tuple[Parametrisation, Tensor | None, dict[str, Any]]:
     try:
-        tensors, metadata = sealed.read(path)
+        tensors, metadata = checksummed.read(path)
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path}: not a condensed set ({FORMAT})")
         header = json.loads(metadata["header"])

@@ -6,7 +6,7 @@ of the per-image parameter gradients, `class_features` (classes, F) and `class_l
 adds `class_count` (classes,) to both sides. Of real images a statistic may also keep a row an image: a name that begins
 with `each_` is joined over micro-batches, not added.
 
-What is no loss on such sums, a trajectory or a kernel, is a `Whole` objective and brings its own backward pass.
+A loss that is not of this form, such as a trajectory or a kernel, is a `NonAdditive` objective with a backward pass of its own.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Objective(Statistic):
 
 @dataclass
 class OuterStep:
-    """All that a `Whole` objective may use in one outer step."""
+    """All that a `NonAdditive` objective may use in one outer step."""
 
     synthetic: Parametrisation
     units: Tensor  # (u,) int64, the synthetic units of this step
@@ -187,8 +187,8 @@ class OuterStep:
     traced: Traced | None = None  # runs functions of tensors as compiled code, where that pays
 
 
-class Whole(ABC):
-    """An objective that is no loss on additive statistics and brings its own backward pass.
+class NonAdditive(ABC):
+    """An objective that is no loss on additive statistics and has a backward pass of its own.
 
     `needs_real`: it uses real images. `keeps_graph`: the graph of all images and steps is alive at once. `tensors`: numbers that
     are learned beside the synthetic set, each under a learning rate `lr_<name>` of the outer optimiser; `floors`: the lowest values of
@@ -217,6 +217,6 @@ class Whole(ABC):
         """Bring `tensors` back to what they may be, after an outer step; nothing by default."""
 
 
-def build(kind: str, **settings: Any) -> Objective | Whole:
+def build(kind: str, **settings: Any) -> Objective | NonAdditive:
     """The objective `kind`. Raises UserError for a setting that it does not have."""
-    return cast("Objective | Whole", kinds.factory("objectives", kind, settings, f"objectives.{kind}.")(**settings))
+    return cast("Objective | NonAdditive", kinds.factory("objectives", kind, settings, f"objectives.{kind}.")(**settings))

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw, Placement
-from esp_core.objectives import OuterStep, State, Whole, one_hot
+from esp_core.objectives import NonAdditive, OuterStep, State, one_hot
 from esp_core.runtime.transfer import send
 from esp_core.training.traced import Traced
 
 PART = 256  # images alive at once; the gradient is the same for every value
 
 
-class Kernel(Whole):
+class Kernel(NonAdditive):
     """0.5 x mean squared error of K_ts (K_ss + ridge tr(K_ss) / n I)^-1 y_s against y_t, labels one-hot less 1 / classes (KIP's code).
 
     K is the inner product of `features`, from the networks of state.ensemble, or state.theta alone where there is none. One

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Chain, Draw, Placement
-from esp_core.objectives import OuterStep, Whole, training_loss
+from esp_core.objectives import NonAdditive, OuterStep, training_loss
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.transfer import send
 
@@ -47,7 +47,7 @@ class _Placed(NamedTuple):
     augment: Placement
 
 
-class Trajectory(Whole):
+class Trajectory(NonAdditive):
     """||theta_N - target||^2 / ||theta_0 - target||^2 after N = `steps` steps of gradient descent from theta_0 = state.theta.
 
     A step descends the mean cross-entropy of a minibatch of `batch` images (null: all), drawn without replacement per pass and

@@ -13,8 +13,8 @@ from esp_core.objectives import Objective
 from esp_core.planning.counting import Count, Shape, network, shape, synthetic
 from esp_core.planning.rates import Device, rate, rates
 from esp_core.study.config import Study
-from esp_core.study.specs import Spec, spec
-from esp_core.training.compiling import TRAINING, WORTH_COMPILING
+from esp_core.study.job_specs import Spec, spec
+from esp_core.training.compile_policy import TRAINING, WORTH_COMPILING
 
 FLOAT, INT16 = 4, 2
 
@@ -49,7 +49,7 @@ def _small(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
         return Cost(size / rate("workflow", "megabytes"), size)
     if stage == "manifest":
         return Cost(start, study.experts(arguments[0])["count"] * rate("disk", "manifest"))
-    if stage == "figures":
+    if stage == "grids":
         return Cost(start, len(study.figures[arguments[0]].cells) * rate("disk", "grid"))
     if stage in ("plots", "losses", "import_set"):
         return Cost(start, rate("disk", "condensed" if stage == "import_set" else "plot"))

@@ -16,10 +16,10 @@ from esp_core import networks, parametrisations
 from esp_core.datasets import catalogue
 from esp_core.distillation.memory import kept_bytes
 from esp_core.parametrisations import Task
-from esp_core.runtime.live import LiveBytes
+from esp_core.runtime.live_memory import LiveBytes
 from esp_core.study.config import Study
 from esp_core.study.provenance import canonical
-from esp_core.training.compiling import operations
+from esp_core.training.compile_policy import operations
 
 
 @dataclass(frozen=True)

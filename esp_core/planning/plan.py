@@ -18,7 +18,7 @@ import yaml
 from esp_core.planning.costing import Cost, cost
 from esp_core.planning.rates import Device, device, rate
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import places
+from esp_core.study import output_paths
 from esp_core.study.config import Study, load
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.provenance import ROOT
@@ -31,7 +31,7 @@ STAGES = {
     "distill": ("distill", "import_set"),
     "evaluate": ("evaluate",),
     "tables": ("tables", "comparisons", "claims", "settings"),
-    "figures": ("footprint", "figures", "plots", "losses"),
+    "figures": ("footprint", "grids", "plots", "losses"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
 ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # where there is no checkout with profiles
@@ -101,7 +101,7 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
     rows, notes, chain, work = [], [], 0.0, 0.0
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
-        todo = [job for job in jobs if results is None or not (results / places.output(study.name, *job)).is_file()]
+        todo = [job for job in jobs if results is None or not (results / output_paths.output(study.name, *job)).is_file()]
         on = device(name, allowed.of(stage))
         costs = [cost(study, on, *job) for job in todo]
         notes += [note for one in costs for note in one.notes]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting.rows import FULL, KEY
+from esp_core.reporting.reading import FULL, KEY
 from esp_core.runtime.errors import UserError
 from esp_core.study.layouts import METHOD_TITLES, Layout
 

@@ -16,13 +16,12 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting import claims as asking
-from esp_core.reporting import present, rendering, verdicts
-from esp_core.reporting import rows as reading
-from esp_core.reporting.claims import Claim, Evidence, Question
+from esp_core.reporting import reading, rendering, table_text, verdicts
+from esp_core.reporting.claims import Claim, Evidence, Question, questions
+from esp_core.reporting.claims import read as read_claims
 from esp_core.reporting.verdicts import NOT_MEASURED, Answer, Sample
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.provenance import canonical, digest
 
@@ -41,15 +40,15 @@ def run(spec: dict[str, Any], rows: Iterable[Path], figures: Iterable[Path], pub
 
     Raises UserError where a run's file or a figure's is damaged, or where the runs were not made alike.
     """
-    given, printed, listed = reading.read(rows), reading.read_published(published), asking.read(claims)
+    given, printed, listed = reading.read(rows), reading.read_published(published), read_claims(claims)
     reading.refuse_mixtures(given)
     drawn = {name: pd.DataFrame(columns=[*words, *numbers]) for name, (words, numbers) in FIGURES.items()}
     drawn |= {path.stem: _figure(path) for path in figures}
     ours = {key: verdicts.measured(run.set_index("seed").accuracy) for key, run in given.groupby(reading.KEY, sort=False)}
-    questions = list(asking.questions(listed, spec))
-    frame = pd.DataFrame([_record(question, *_answers(question, ours, printed, drawn)) for question in questions])
+    asked = list(questions(listed, spec))
+    frame = pd.DataFrame([_record(question, *_answers(question, ours, printed, drawn)) for question in asked])
     title = f"What the paper claims, and what study {spec['study']} says to it"
-    rendering.write(out, frame, title, [_sheet(questions, frame, spec["titles"]), *_notes(spec, listed, given, frame)], FORMS)
+    rendering.write(out, frame, title, [_sheet(asked, frame, spec["titles"]), *_notes(spec, listed, given, frame)], FORMS)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in frame.verdict.value_counts().items())
     print(f"{out}: {len(frame)} questions, {counts}")
 
@@ -121,7 +120,7 @@ def _shown(one: dict[Any, Any], titles: dict[str, str]) -> list[str]:
 def _estimate(value: float, low: float, high: float, times: bool) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.2f}" if times else present.estimate(value, low, high)
+    return f"{value:.2f}" if times else table_text.estimate(value, low, high)
 
 
 def _notes(spec: dict[str, Any], asked: list[Claim], given: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
@@ -138,7 +137,7 @@ def _notes(spec: dict[str, Any], asked: list[Claim], given: pd.DataFrame, frame:
     if named := [title for dataset, title in DATASET_TITLES.items() if dataset in lacking]:
         said.append(f"Not asked, since the study lacks the dataset: claims about {', '.join(named)}.")
     if not given.empty:
-        said.append(present.made_by(given))
+        said.append(table_text.made_by(given))
     if frame.verdict.eq(NOT_MEASURED).any():
         said.append("Not measured: a row or a figure that the test needs is not there.")
     return [*said, f"Study {spec['study']}, spec {digest(canonical(spec))}."]
@@ -146,7 +145,7 @@ def _notes(spec: dict[str, Any], asked: list[Claim], given: pd.DataFrame, frame:
 
 @command
 def main() -> None:
-    parser = jobspec.parser("claims", __doc__, "the claims, .csv; .md and .html are written beside it")
+    parser = spec_argument.parser("claims", __doc__, "the claims, .csv; .md and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="the numbers of Figures 7 and 8, figure7.csv and figure8.csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")

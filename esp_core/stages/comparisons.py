@@ -12,11 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting import present, rendering, summary
-from esp_core.reporting import rows as reading
-from esp_core.reporting.rows import KEY
+from esp_core.reporting import reading, rendering, summary, table_text
+from esp_core.reporting.reading import KEY
 from esp_core.runtime.errors import command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.provenance import canonical, digest
 
 COLUMNS = ["of", "against", *KEY[1:], *summary.MEASURED, "published"]
@@ -38,13 +37,13 @@ def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) 
     named = {f"{a}-{b}": f"{spec['titles'][a]} − {spec['titles'][b]}" for a, b in pairs}
     columns = ["dataset", "ipc", *(["network"] if frame.network.nunique() > 1 else [])]
     title = "Comparisons. Differences in accuracy, in points, seed by seed"
-    rendering.write(out, frame[COLUMNS], title, [present.sheet(frame, ["method"], columns, named), *_notes(spec, frame, given)])
+    rendering.write(out, frame[COLUMNS], title, [table_text.sheet(frame, ["method"], columns, named), *_notes(spec, frame, given)])
     print(f"{out}: {len(frame)} comparisons, {(frame.n > 0).sum()} of them measured")
 
 
 def _entry(one: dict[Any, Any]) -> str:
-    ours = present.estimate(one["mean"], one["low"], one["high"]) if one["n"] > 0 else present.NOT_MEASURED
-    return ours if pd.isna(one["published"]) else f"{ours} ({present.signed(one['published'])})"
+    ours = table_text.estimate(one["mean"], one["low"], one["high"]) if one["n"] > 0 else table_text.NOT_MEASURED
+    return ours if pd.isna(one["published"]) else f"{ours} ({table_text.signed(one['published'])})"
 
 
 def _notes(spec: dict[str, Any], frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
@@ -54,18 +53,19 @@ def _notes(spec: dict[str, Any], frame: pd.DataFrame, rows: pd.DataFrame) -> lis
         said.insert(0, "In parentheses is the difference of the paper's means.")
     if not (frame.n > 0).any():
         return said
+    seeds = table_text.counted(frame.n[frame.n > 0])
     return [
-        f"An entry is the mean of the differences over seeds, n = {present.counted(frame.n[frame.n > 0])}, with its 95 % t-interval where "
-        "there are two or more; that covers the seeds of these trainings, not another distillation.",
-        present.alike(rows),
-        present.made_by(rows),
+        f"An entry is the mean of the differences over seeds, n = {seeds}, with its 95 % t-interval where there are two or more; "
+        "that covers the seeds of these trainings, not another distillation.",
+        table_text.alike(rows),
+        table_text.made_by(rows),
         *said,
     ]
 
 
 @command
 def main() -> None:
-    parser = jobspec.parser("comparisons", __doc__, "the comparisons, .csv; .md, .tex and .html are written beside it")
+    parser = spec_argument.parser("comparisons", __doc__, "the comparisons, .csv; .md, .tex and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")
     run(**vars(parser.parse_args()))

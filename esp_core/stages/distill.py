@@ -12,7 +12,7 @@ from typing import Any
 
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.progress import Progress
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.provenance import canonical, digest
 
 CHECKPOINT_SECONDS = 60.0
@@ -25,7 +25,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     from esp_core import datasets
     from esp_core.distillation import saturation
     from esp_core.distillation.condensed import save_condensed
-    from esp_core.distillation.loop import Distillation
+    from esp_core.distillation.outer_loop import Distillation
     from esp_core.runtime import devices, files
     from esp_core.trajectories.reader import Trajectories
 
@@ -37,8 +37,8 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     if experts is not None:
         experts.check(spec, data.digest)
     job = Distillation(spec, data, experts, place)
-    part = _Part(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
-    seconds, losses = part.resume(job)
+    checkpoint = _Checkpoint(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
+    seconds, losses = checkpoint.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
     total = spec["recipe"]["iterations"]
     progress = Progress(job.title, total, done=job.step)
@@ -47,7 +47,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     def each(job: Distillation, outcome: Any) -> None:
         progress.step(losses.see(job.step, outcome) if job.step % EVERY == 0 or job.step == total else "")
         if clock.since_mark() > CHECKPOINT_SECONDS:
-            part.save(job, clock.seconds(), losses)
+            checkpoint.save(job, clock.seconds(), losses)
             clock.mark()
 
     synthetic = job.run(each)
@@ -69,7 +69,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
         **devices.describe(place),
     }
     save_condensed(out, synthetic, spec["recipe"]["parametrisation"], data.classes, metadata)
-    files.discard(part.path)
+    files.discard(checkpoint.path)
 
 
 def _warnings(job: Any, saturated: float) -> list[str]:
@@ -115,26 +115,28 @@ class _Clock:
         self.marked = time.monotonic()
 
 
-class _Part:
+class _Checkpoint:
     """The checkpoint beside the output. Snakemake does not know of it, so it never deletes it; another spec's is ignored."""
 
     def __init__(self, path: Path, identity: str):
         self.path, self.identity = path, digest(identity)
 
     def save(self, job: Any, seconds: float, losses: _Losses) -> None:
-        from esp_core.runtime import sealed
+        from esp_core.runtime import checksummed
 
-        sealed.write(self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds), "losses": json.dumps(losses.seen)})
+        checksummed.write(
+            self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds), "losses": json.dumps(losses.seen)}
+        )
 
     def resume(self, job: Any) -> tuple[float, _Losses]:
         """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far, and its losses."""
-        from esp_core.runtime import sealed
+        from esp_core.runtime import checksummed
 
         if not self.path.exists():
             return 0.0, _Losses([])
         try:
-            tensors, metadata = sealed.read(self.path)
-        except sealed.DamagedError as error:
+            tensors, metadata = checksummed.read(self.path)
+        except checksummed.DamagedError as error:
             print(f"{self.path}: damaged ({error}); starting anew", flush=True)
             return 0.0, _Losses([])
         if metadata["identity"] != self.identity:
@@ -151,7 +153,10 @@ def main() -> None:
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("run", help="condense one cell by one method")
     one.add_argument(
-        "--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG distill DATASET IPC METHOD` prints it"
+        "--spec",
+        type=spec_argument.read,
+        required=True,
+        help="JSON, as `python -m esp_core study CONFIG distill DATASET IPC METHOD` prints it",
     )
     one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")

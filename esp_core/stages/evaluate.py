@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_core.runtime.errors import command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.provenance import canonical, digest
 
 if TYPE_CHECKING:
@@ -61,24 +61,24 @@ class Evaluation:
     """
 
     def __init__(self, spec: Spec, data: "Dataset", condensed: "Condensed | None" = None, code: str = "", made_of: str = ""):
-        from esp_core.networks import trying
+        from esp_core.networks import trial
         from esp_core.runtime import devices
-        from esp_core.training import loop
         from esp_core.training.epoch import Images
+        from esp_core.training.protocol import Protocol, labels_of
 
         self.spec, self.data, self.device = spec, data, data.train.images.device
         self.title = f"{spec['dataset']} ipc {spec['ipc']} {spec['method']}"
-        self.protocol = loop.protocol(spec["protocol"])
+        self.protocol = Protocol.from_spec(spec["protocol"])
         facts: dict[str, Any] = {"budget": 0, "budget_used": 0, "saturated": 0.0}
         if condensed is None:
             self.train = Images(data.train.images, data.train.labels, data)
         else:
-            labels = loop.labels_of(self.protocol, condensed.labels, condensed.soft, self.title)
+            labels = labels_of(self.protocol, condensed.labels, condensed.soft, self.title)
             self.train = Images(condensed.images, labels, data)
             self.protocol = replace(self.protocol, lr=condensed.lr) if self.protocol.learned_lr and condensed.lr else self.protocol
             facts |= {key: condensed.metadata[key] for key in facts if key in condensed.metadata}
         channels, size, _ = data.shape
-        trying.check(spec["network"], channels, size, len(data.classes))
+        trial.check(spec["network"], channels, size, len(data.classes))
         self.test = Images(data.test.images, data.test.labels, data)
         self.network = self._network(0)
         self.plan = self._plan()
@@ -149,13 +149,13 @@ class Evaluation:
         import torch
 
         from esp_core.runtime import devices, seeds
-        from esp_core.training import epoch, loop
+        from esp_core.training import epoch, protocol
 
         engine, name = self.engine, (self.spec["study_seed"], "evaluate", seed)
         engine.load(self._network(seed))
         torch.manual_seed(seeds.derive(*name, "dropout"))  # dropout and stochastic depth draw from torch's own generator
         start = time.monotonic()
-        losses = loop.train(engine.network, self.train, self.protocol, seeds.generator(*name, "training"), engine)
+        losses = protocol.train(engine.network, self.train, self.protocol, seeds.generator(*name, "training"), engine)
         accuracy = epoch.accuracy(engine.network, self.test, forward=engine)
         devices.synchronise(self.device)
         return {
@@ -208,7 +208,9 @@ def main() -> None:
         importlib.import_module("esp_core.stages.evaluate_set").main()
         return
     parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it")
+    parser.add_argument(
+        "--spec", type=spec_argument.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it"
+    )
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
     parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")

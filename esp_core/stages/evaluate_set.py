@@ -22,7 +22,7 @@ from esp_core.distillation.condensed import Condensed, load_condensed
 from esp_core.runtime.errors import UserError, command
 from esp_core.stages import evaluate
 from esp_core.stages.release import Card, read_card, spread
-from esp_core.study.places import output
+from esp_core.study.output_paths import output
 
 JOB = "A job of a study is run by --spec JSON --data D.h5 [--condensed SET] --out ROWS.csv in place of these."
 

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -13,7 +13,7 @@ def train(arguments: argparse.Namespace) -> None:
     from esp_core.runtime import devices
     from esp_core.study.kinds import place
     from esp_core.study.provenance import module_file, source_digest
-    from esp_core.trajectories.producing import produce
+    from esp_core.trajectories.train_shard import produce
 
     devices.reuse_memory()
     network = place("network", arguments.spec["network"]["name"])[0]
@@ -53,13 +53,15 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m esp_core experts", description=__doc__)
     commands = top.add_subparsers(required=True)
     one = commands.add_parser("train", help="train one shard; a killed job goes on from its .part folder")
-    one.add_argument("--spec", type=jobspec.read, required=True, help="JSON: what to train")
+    one.add_argument("--spec", type=spec_argument.read, required=True, help="JSON: what to train")
     one.add_argument("--data", type=Path, required=True, help="the prepared dataset")
     one.add_argument("--out", type=Path, required=True, help="the shard to write")
     one.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     one.set_defaults(run=train)
     two = commands.add_parser("manifest", help="list the shards of a study")
-    two.add_argument("--spec", type=jobspec.read, required=True, help="JSON: that of the shards, with total and shard for first and count")
+    two.add_argument(
+        "--spec", type=spec_argument.read, required=True, help="JSON: that of the shards, with total and shard for first and count"
+    )
     two.add_argument("--shards", type=Path, nargs="+", required=True)
     two.add_argument("--out", type=Path, required=True, help="manifest.json, beside the shards")
     two.set_defaults(run=manifest)

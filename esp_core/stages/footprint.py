@@ -22,13 +22,13 @@ from esp_core.augment import dsa
 from esp_core.datasets import Dataset, Split
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation import memory
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.runtime import devices, files, seeds
 from esp_core.runtime.errors import UserError, command
-from esp_core.runtime.live import LiveBytes
+from esp_core.runtime.live_memory import LiveBytes
 from esp_core.runtime.progress import Progress
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.trajectories import Trajectories
 
 COLUMNS = "axis,method,ipc,steps,images,bytes,micro_batch,device,torch".split(",")
@@ -113,7 +113,7 @@ def run(spec: dict[str, Any], images: Images, name: str = "auto") -> list[dict[s
 
 def measured(job: Distillation, steps: int) -> int | None:
     """Bytes at the peak of the job; None where the graph of the complete set, and of all steps, does not fit the device."""
-    keeps = job.recipe["micro_batch"] == COMPLETE if job.objectives else any(whole.keeps_graph for _, whole, _ in job.wholes)
+    keeps = job.recipe["micro_batch"] == COMPLETE if job.objectives else any(term.keeps_graph for _, term, _ in job.non_additive)
     if needed(job, steps) > memory.total_bytes(job.device) / 2 and keeps:
         return None
     with LiveBytes() as seen:
@@ -129,7 +129,7 @@ def finish(job: Distillation) -> bool:
         if isinstance(error.__context__, torch.OutOfMemoryError):  # what the loop turned into a sentence
             return False
         raise
-    return job.walker.micro_batch == job.recipe["micro_batch"]
+    return job.batcher.micro_batch == job.recipe["micro_batch"]
 
 
 def needed(job: Distillation, steps: int) -> float:
@@ -150,7 +150,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
 def main() -> None:
     from esp_core import datasets
 
-    parser = jobspec.parser("footprint", __doc__, "a row a method and case, .csv")
+    parser = spec_argument.parser("footprint", __doc__, "a row a method and case, .csv")
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5; only its shape counts")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     args = parser.parse_args()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from esp_core.runtime.errors import command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 
 
 def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, code: str = "") -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         "--labels", choices=("soft", "logits", "hard"), default="soft", help="what labels with a number a class are taken for"
     )
     parser.add_argument("--factor", type=int, default=1, help="small images along a side of a stored one, as IDC has 2; 1 by default")
-    parser.add_argument("--spec", type=jobspec.read, help="JSON in place of the last four, as the workflow gives it")
+    parser.add_argument("--spec", type=spec_argument.read, help="JSON in place of the last four, as the workflow gives it")
     parser.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
     args = parser.parse_args()
     by_hand = {key: getattr(args, key) for key in ("ipc", "space", "labels", "factor")}

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from esp_core.datasets.preparing import prepare
 from esp_core.runtime.errors import command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 
 
 @command
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--spec", type=jobspec.read, required=True, help="dataset, kind, options and study_seed, as JSON")
+    parser.add_argument("--spec", type=spec_argument.read, required=True, help="dataset, kind, options and study_seed, as JSON")
     parser.add_argument("--files", type=Path, help="files.json of an official dataset")
     parser.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")
     arguments = parser.parse_args()

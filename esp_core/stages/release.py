@@ -17,13 +17,13 @@ import pandas as pd
 import yaml
 
 from esp_core.datasets.official import sha256
-from esp_core.reporting import present, rendering, rows
+from esp_core.reporting import reading, rendering, table_text
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.config import Study, load
+from esp_core.study.job_specs import spec
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
-from esp_core.study.places import output
-from esp_core.study.specs import spec
+from esp_core.study.output_paths import output
 
 Card = dict[str, Any]
 MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
@@ -58,7 +58,7 @@ def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, .
     """The set, its picture and its card."""
     from esp_core.distillation.condensed import load_condensed
     from esp_core.reporting.saving import save
-    from esp_core.stages import figures
+    from esp_core.stages import grids
 
     condensed = load_condensed(source)
     made, job = condensed.metadata, condensed.metadata["spec"]
@@ -82,13 +82,13 @@ def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, .
         shutil.copyfile(source, temporary)
     plain = json.loads(json.dumps(card))  # values that occur twice would become references
     files.write(target.with_suffix(".yaml"), yaml.safe_dump(plain, sort_keys=False, width=140))
-    save(figures.grid([figures.panel(condensed, job["method"], title)], f"{job['dataset']}: synthetic images"), target.with_suffix(".png"))
+    save(grids.grid([grids.panel(condensed, job["method"], title)], f"{job['dataset']}: synthetic images"), target.with_suffix(".png"))
     target.with_suffix(".pdf").unlink()
 
 
 def _test(path: Path) -> Card:
     """What a network made of a set, by its rows."""
-    frame = rows.read([path])
+    frame = reading.read([path])
     return {
         "mean": round(float(frame.accuracy.mean()), 4),
         "std": round(float(frame.accuracy.std()), 4) if len(frame) > 1 else None,
@@ -130,7 +130,7 @@ def _line(path: Path, card: Card) -> dict[str, str]:
 
 def spread(one: Card, digits: int) -> str:
     """Mean and deviation; a single run has none."""
-    return present.spread(one["mean"], one["std"], digits)
+    return table_text.spread(one["mean"], one["std"], digits)
 
 
 def read_card(path: Path) -> Card:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from esp_core.reporting import present, rendering, summary
+from esp_core.reporting import rendering, summary, table_text
 from esp_core.runtime.errors import UserError, command
 from esp_core.study.layouts import layout
 
@@ -25,8 +25,8 @@ def show(results: Path, width: int) -> str:
         frame = pd.DataFrame()
     if list(frame.columns) != summary.COLUMNS or frame.empty:
         raise UserError(f"{first}: not a table of this version; delete it and run snakemake again")
-    title = f"{present.heading(frame, layout(1))}; in parentheses what the paper prints and was not measured."
-    sheet = present.accuracy_sheet(frame, layout(1), {}, brief=True)
+    title = f"{table_text.heading(frame, layout(1))}; in parentheses what the paper prints and was not measured."
+    sheet = table_text.accuracy_sheet(frame, layout(1), {}, brief=True)
     places = {"Tables   {}/tables/": "tables/*.md", "Figures  {}/figures/": "figures/*.png", "Report   {}/": "report.*"}
     found = {place.format(results): sorted(path.name for path in results.glob(pattern)) for place, pattern in places.items()}
     made = [f"{place} {', '.join(names)}" for place, names in found.items() if names]

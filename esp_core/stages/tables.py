@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from esp_core.reporting import present, rendering, summary
-from esp_core.reporting import rows as reading
+from esp_core.reporting import reading, rendering, summary, table_text
 from esp_core.runtime.errors import command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.layouts import layout
 from esp_core.study.provenance import canonical, digest
 
@@ -33,18 +32,18 @@ def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) 
     shown = keys.merge(given, on=reading.KEY)
     reading.refuse_mixtures(shown)
     frame = summary.summarise(which, keys, shown, printed)
-    budgets = present.budget_sheet(frame, spec["titles"])
-    parts: list[rendering.Part] = [present.accuracy_sheet(frame, which, spec["titles"]), *present.notes(frame, shown, which)]
+    budgets = table_text.budget_sheet(frame, spec["titles"])
+    parts: list[rendering.Part] = [table_text.accuracy_sheet(frame, which, spec["titles"]), *table_text.notes(frame, shown, which)]
     parts.append(f"Study {spec['study']}, spec {digest(canonical(spec))}.")
     parts += [] if budgets is None else [BUDGETS, budgets]
-    rendering.write(out, frame, present.heading(frame, which), parts)
+    rendering.write(out, frame, table_text.heading(frame, which), parts)
     left = given.file.nunique() - shown.file.nunique()
     print(f"{out}: {len(keys)} rows, {shown.file.nunique()} of them measured; {left} files of other rows left out")
 
 
 @command
 def main() -> None:
-    parser = jobspec.parser("tables", __doc__, "the table, .csv; .md, .tex and .html are written beside it")
+    parser = spec_argument.parser("tables", __doc__, "the table, .csv; .md, .tex and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")
     run(**vars(parser.parse_args()))

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from esp_core import datasets, parametrisations
-from esp_core.networks import trying
+from esp_core.networks import trial
 from esp_core.parametrisations import RealImages, Task
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 from esp_core.study.provenance import canonical
 
 
@@ -52,7 +52,7 @@ def run(spec: dict[str, Any], data_path: Path, out: Path | None = None) -> None:
 
 def _networks(spec: dict[str, Any], facts: Facts) -> list[str]:
     shape = (facts.channels, facts.size, len(facts.classes))
-    return [line for one in spec["networks"] for line in _told(trying.check, one["network"], *shape, one["needs"])]
+    return [line for one in spec["networks"] for line in _told(trial.check, one["network"], *shape, one["needs"])]
 
 
 def _sets(spec: dict[str, Any], facts: Facts) -> list[str]:
@@ -99,7 +99,9 @@ class _Blank(RealImages):
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m esp_core trial", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--spec", type=jobspec.read, required=True, help="JSON, as `python -m esp_core study CONFIG trial NAME` prints it")
+    parser.add_argument(
+        "--spec", type=spec_argument.read, required=True, help="JSON, as `python -m esp_core study CONFIG trial NAME` prints it"
+    )
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
     parser.add_argument("--out", type=Path, required=True, help="what was tried, .json")
     args = parser.parse_args()

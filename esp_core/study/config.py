@@ -17,7 +17,7 @@ from typing import Any
 
 from esp_core.datasets import catalogue, folders
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import checks, configfile, methods, schema, shown
+from esp_core.study import checks, configfile, figures, methods, schema
 from esp_core.study.methods import FULL
 
 
@@ -52,8 +52,8 @@ class Study:
         self.networks = tuple(self.config["networks"])
         checks.refuse(checks.mistakes(self))
         self.tables = {name: self._table(name, settings or {}) for name, settings in self._tables().items()}
-        checks.refuse(shown.mistakes(self))
-        self.figures = shown.figures(self)
+        checks.refuse(figures.mistakes(self))
+        self.figures = figures.figures(self)
         checks.refuse(checks.unshown(self))
         checks.refuse(checks.uncompared(self))
         self._epochs_read = dict.fromkeys(self.datasets, 0)
@@ -123,7 +123,7 @@ class Study:
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
         """(dataset, IPC, method, network) of every evaluation that a table or Figure 8 shows."""
         own = {dataset: self.distill_network(dataset)["name"] for dataset in self.datasets}
-        swept = [(*cell, own[cell[0]]) for figure in self.figures.values() if figure.number == shown.BATCHES for cell in figure.cells]
+        swept = [(*cell, own[cell[0]]) for figure in self.figures.values() if figure.number == figures.BATCHES for cell in figure.cells]
         return tuple(dict.fromkeys([*(row for table in self.tables.values() for row in table.rows()), *swept]))
 
     def compared(self) -> tuple[tuple[str, str, str, int, str], ...]:
@@ -152,8 +152,8 @@ class Study:
         yield from ((made[self.is_imported(method)], dataset, str(ipc), method) for dataset, ipc, method in self.condensed())
         yield from (("evaluate", dataset, str(ipc), method, network) for dataset, ipc, method, network in self.rows())
         yield from (("tables", name) for name in self.tables)
-        yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == shown.MEMORY)
-        yield from (("figures", name) for name, figure in self.figures.items() if figure.is_grid)
+        yield from (("footprint", name) for name, figure in self.figures.items() if figure.number == figures.MEMORY)
+        yield from (("grids", name) for name, figure in self.figures.items() if figure.is_grid)
         yield from (("plots", name) for name, figure in self.figures.items() if not figure.is_grid)
         moved = [cell[:2] for cell in self.condensed() if not self.is_imported(cell[2]) and self.recipe(*cell)["iterations"]]
         yield from (("losses", dataset, str(ipc)) for dataset, ipc in dict.fromkeys(moved))
@@ -196,7 +196,7 @@ def _with_text_keys(value: Any) -> Any:
 @command
 def main() -> None:
     """Print the jobs of a study, or the spec of one."""
-    from esp_core.study import listing, specs
+    from esp_core.study import job_specs, listing
     from esp_core.study.provenance import canonical
 
     parser = argparse.ArgumentParser(prog="python -m esp_core study", description="The jobs of a study, or the spec of one of them.")
@@ -215,7 +215,7 @@ def main() -> None:
     if not asked:
         print("\n".join(jobs))
     elif asked in jobs:
-        print(canonical(specs.spec(study, *jobs[asked])))
+        print(canonical(job_specs.spec(study, *jobs[asked])))
     else:
         near = "".join(f"did you mean {job}? " for job in difflib.get_close_matches(asked, jobs, 1))
         raise UserError(f"{asked}: no job of study {study.name}; {near}python -m esp_core study {arguments.config} prints its jobs")

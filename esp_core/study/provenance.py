@@ -10,14 +10,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]  # what holds the package
 
-# Modules that decide how a job talks, what it refuses or how the package is called, never what a job computes: editing them reruns
-# nothing. This one is among them because a `canonical` that writes otherwise changes every spec, and so reruns everything by itself.
+# Modules that decide what a job prints, what it refuses or how the package is called, never what a job computes: editing them reruns
+# nothing. This module is one of them: if `canonical` wrote specs otherwise, every spec would change, and everything would rerun anyway.
 SPEAKS_ONLY = frozenset(
     {
         "esp_core",
         "esp_core.runtime.progress",
         "esp_core.runtime.errors",
-        *(f"esp_core.study.{name}" for name in ("jobspec", "kinds", "provenance", "schema")),
+        *(f"esp_core.study.{name}" for name in ("kinds", "provenance", "schema", "spec_argument")),
     }
 )
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from esp_core.networks.flat import FlatNetwork
 from esp_core.teachers import Context
-from esp_core.training.compiling import TRAINING
-from esp_core.training.epoch import Drawn, Mix, draw
-from esp_core.training.loop import mixed_loss
+from esp_core.training.compile_policy import TRAINING
+from esp_core.training.epoch import Drawn, Mix, draw, mixed_loss
 from esp_core.training.traced import Traced
 
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices (b,) on the device -> normalised images (b, C, H, W), labels (b,)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from esp_core.runtime.devices import has_fast_bfloat16
 from esp_core.runtime.errors import UserError
-from esp_core.training.compiling import COMPILE, TRAINING, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
-from esp_core.training.tiles import tile_convolutions
+from esp_core.training.compile_policy import COMPILE, TRAINING, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
+from esp_core.training.tiled_convolution import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esp_core.augment import dsa
 from esp_core.augment.dsa import Placement
 from esp_core.datasets.dataset import Dataset
-from esp_core.training.descent import SGD
+from esp_core.training.optimisers import SGD
 
 Forward = Callable[[Tensor], Tensor]  # images (n, C, H, W), normalised -> logits (n, classes)
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) and labels, (n,) or soft (n, K) -> their mean loss
 
 
 class Images:
@@ -73,6 +75,15 @@ def draw_mix(count: int, side: int, probability: float, generator: torch.Generat
     half, centre = (1 - kept) ** 0.5 / 2, torch.rand(2, generator=generator).tolist()
     (top, bottom), (left, right) = ((max(0, int(side * (c - half))), min(side, int(side * (c + half)))) for c in centre)
     return Mix(other, (top, bottom, left, right), 1 - (bottom - top) * (right - left) / side**2)
+
+
+def mixed_loss(network: Forward, x: Tensor, y: Tensor, mix: Mix | None, loss: Loss = F.cross_entropy) -> Tensor:
+    """`loss`, on a batch that is cut and mixed by `mix`, if at all: each of the two labels counts by its share of the pixels."""
+    if mix is None:
+        return loss(network(x), y)
+    logits = network(mix(x))
+    own, other = loss(logits, y), loss(logits, y.index_select(0, mix.other))
+    return own if mix.share == 1 else mix.share * own + (1 - mix.share) * other
 
 
 class Drawn(NamedTuple):

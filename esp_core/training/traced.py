@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
-from esp_core.training.compiling import compile_in_own_threads
+from esp_core.training.compile_policy import compile_in_own_threads
 
 AGREE = 0.05  # of the norm: how far compiled code may be from eager; bfloat16 and the kinks of ReLU are good for 0.014
 

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from esp_core.runtime import files, sealed
+from esp_core.runtime import checksummed, files
 from esp_core.runtime.errors import UserError, naming
 from esp_core.study.provenance import canonical
 
@@ -71,14 +71,14 @@ class Part:
     def read(self, expert: int, epoch: int) -> Record | None:
         """A record, or None where it is missing or damaged: that epoch is to be trained."""
         try:
-            state, facts = sealed.read(self._path(expert, epoch))
-        except (FileNotFoundError, sealed.DamagedError):
+            state, facts = checksummed.read(self._path(expert, epoch))
+        except (FileNotFoundError, checksummed.DamagedError):
             return None
         return Record(state, float(facts["loss"]), float(facts["seconds"]))
 
     def write(self, expert: int, epoch: int, record: Record) -> None:
         """Add a record, whole or not at all."""
-        sealed.write(self._path(expert, epoch), record.state, {"loss": str(record.loss), "seconds": str(record.seconds)})
+        checksummed.write(self._path(expert, epoch), record.state, {"loss": str(record.loss), "seconds": str(record.seconds)})
 
     def _path(self, expert: int, epoch: int) -> Path:
         return self.folder / f"expert-{expert:05}-epoch-{epoch:03}{SUFFIX}"

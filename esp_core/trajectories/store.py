@@ -76,7 +76,7 @@ def encode(snapshots: NDArray[np.float32]) -> tuple[NDArray[np.float16], float]:
     return steps, scale
 
 
-def standing(snapshots: NDArray[np.float32]) -> int | None:
+def first_repeat(snapshots: NDArray[np.float32]) -> int | None:
     """The first of the snapshots (S, P) that equals the one after it, or None."""
     return next((t for t, (one, other) in enumerate(pairwise(snapshots)) if np.array_equal(one, other)), None)
 

@@ -17,8 +17,8 @@ from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.transfer import send
 from esp_core.training import engine
-from esp_core.training.descent import SGD
 from esp_core.training.epoch import Images, Mix, accuracy, draw, sizes, steps
+from esp_core.training.optimisers import SGD
 
 LONG = 50  # epochs of MTT's experts
 State = dict[str, Tensor]  # `weights` and, with momentum, its `momentum` buffer, each (P,) float32 on the CPU

@@ -5,7 +5,7 @@ import torch
 from small import Experts, dataset, spec
 
 from benchmarks.shares import gradient, gradients
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from esp_core import datasets
 from esp_core.datasets.identity import identity
 from esp_core.study.config import Study
-from esp_core.study.specs import spec as spec_of
+from esp_core.study.job_specs import spec as spec_of
 
 
 @pytest.fixture

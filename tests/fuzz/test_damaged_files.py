@@ -20,8 +20,8 @@ from test_tables import put
 from esp_core import datasets
 from esp_core.datasets.downloading import unpack
 from esp_core.distillation.condensed import load_condensed, save_condensed
-from esp_core.distillation.loop import Distillation
-from esp_core.reporting import rows
+from esp_core.distillation.outer_loop import Distillation
+from esp_core.reporting import reading
 from esp_core.runtime.errors import UserError
 from esp_core.stages import distill, plots
 from esp_core.stages.prepare import prepare
@@ -97,7 +97,7 @@ def experts(tmp_path_factory, prepared):
     from trajectories.expert_specs import manifest_spec, shard_spec
 
     from esp_core.trajectories import manifest
-    from esp_core.trajectories.producing import produce
+    from esp_core.trajectories.train_shard import produce
 
     folder = tmp_path_factory.mktemp("experts")
     produce(shard_spec(), "code", prepared, folder / "shard-000.h5")
@@ -162,7 +162,7 @@ def test_a_checkpoint_is_taken_up_or_the_job_starts_anew(tmp_path, monkeypatch):
 
 def test_tables_of_runs_and_of_memory(tmp_path):
     path = put(tmp_path, "cifar10", 10, "esp", [60.0, 62.0, 64.5])
-    assert every(path, lambda p: rows.read([p])) > 0
+    assert every(path, lambda p: reading.read([p])) > 0
     memory = tmp_path / "figure7.csv"
     memory.write_text("axis,method,ipc,steps,bytes\nsteps,esp,10,1,5000000\nsteps,esp,10,2,6000000\nipc,esp,10,1,5000000\n")
     title = {"dataset": "digits", "at": 10, "titles": {}}
@@ -173,7 +173,7 @@ def test_tables_of_runs_and_of_memory(tmp_path):
     writer.writerow("table,method,dataset,ipc,architecture,mean,std".split(","))
     writer.writerows([[1, "esp", "cifar10", ipc, "convnet3", 60 + ipc, 0.5] for ipc in (1, 10, 50)])
     published.write_text(text.getvalue())
-    every(published, lambda p: rows.read_published(p))
+    every(published, lambda p: reading.read_published(p))
 
 
 def picture(chance):

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from esp_core import networks
-from esp_core.networks import trying
+from esp_core.networks import trial
 from esp_core.runtime.errors import UserError
 from esp_core.study import declarations
 
@@ -150,13 +150,13 @@ def test_a_factory_may_import_torchvision(mine):
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_a_trial_tells_in_one_line_what_is_wrong(settings, teaches, told, mine):
     state = torch.get_rng_state()
-    needs = trying.TEACHES if teaches else ()
+    needs = trial.TEACHES if teaches else ()
     if told:
         with pytest.raises(UserError, match=told) as error:
-            trying.check(settings, **SHAPE, needs=needs)
+            trial.check(settings, **SHAPE, needs=needs)
         assert str(error.value).startswith(f"network {settings['name']}: ") and "\n" not in str(error.value)
     else:
-        trying.check(settings, **SHAPE, needs=needs)
+        trial.check(settings, **SHAPE, needs=needs)
     assert torch.equal(torch.get_rng_state(), state), "a trial draws nothing from torch's own generator"
 
 

@@ -6,9 +6,9 @@ from outer_loss import KINDS, plain, setting, weighted
 from torch.utils._pytree import tree_map
 
 from esp_core import objectives
-from esp_core.distillation.compiled import CompiledClasses, CompiledPasses
+from esp_core.distillation.compiled_passes import CompiledClasses, CompiledPasses
+from esp_core.distillation.exact_gradient import backward, real_passes, real_statistics
 from esp_core.distillation.passes import Passes, Weighted
-from esp_core.distillation.walk import backward, real_passes, real_statistics
 
 compile_for_real = torch.compile
 

@@ -7,8 +7,8 @@ from torch import nn
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
 from esp_core.datasets.normalisation import Normalisation
+from esp_core.distillation.exact_gradient import backward, real_passes, real_statistics
 from esp_core.distillation.passes import Passes, Weighted
-from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import State
 from esp_core.parametrisations import Task

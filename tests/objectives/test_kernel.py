@@ -8,12 +8,12 @@ from small import LATENT, NETWORK, Experts, dataset
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
 from esp_core.datasets.normalisation import Normalisation
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.runtime.live import peak
+from esp_core.runtime.live_memory import peak
 from esp_core.study import methods
 from esp_core.training.traced import Traced
 
@@ -148,7 +148,7 @@ def job(name):
 
 
 def test_what_has_to_be_compiled_and_cannot_be_is_told(monkeypatch):
-    monkeypatch.setattr("esp_core.distillation.loop.missing_compiler", lambda device: "there is no compiler g++")
+    monkeypatch.setattr("esp_core.distillation.outer_loop.missing_compiler", lambda device: "there is no compiler g++")
     with pytest.raises(UserError, match=r"^small ipc 2 kip compiled: compile: always, but there is no compiler g\+\+; use auto$"):
         job("kip compiled")
 

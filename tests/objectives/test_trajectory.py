@@ -10,12 +10,12 @@ from torch.func import functional_call
 from esp_core import networks, objectives, parametrisations
 from esp_core.augment import dsa
 from esp_core.datasets.normalisation import Normalisation
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.objectives import OuterStep, State
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.runtime.live import peak
+from esp_core.runtime.live_memory import peak
 from esp_core.study import methods
 from esp_core.training.traced import Traced
 

@@ -19,7 +19,7 @@ from small import Experts, dataset
 
 from esp_core import datasets
 from esp_core.distillation import condensed
-from esp_core.distillation import loop as distillation
+from esp_core.distillation import outer_loop as distillation
 from esp_core.stages import distill  # all that a child runs, imported once before the forks
 from esp_core.trajectories import reader
 

@@ -19,10 +19,10 @@ from esp_core.datasets import store
 from esp_core.datasets.source import Part, Source
 from esp_core.runtime.errors import UserError
 from esp_core.stages import evaluate as stage
-from esp_core.study import jobcode, specs
+from esp_core.study import code_digest, job_specs
 from esp_core.study.config import Study
 from esp_core.training.epoch import Images, accuracy
-from esp_core.training.loop import protocol, train
+from esp_core.training.protocol import Protocol, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -48,7 +48,7 @@ def test_condensed_arrays_teach_a_network(tmp_path):
     assert made.images.shape[1:] == (1, SIZE, SIZE) and sorted(set(made.labels.tolist())) == list(range(CLASSES))
     network = networks.build(**NETWORK, channels=1, size=SIZE, classes=CLASSES, seed=0)
     settings = dict(name="x", epochs=100, lr=0.05, momentum=0.9, weight_decay=0.0, batch=64, augment="none", milestones=[], gamma=1.0)
-    train(network, Images(made.images, made.labels, data), protocol(settings), torch.Generator().manual_seed(0))
+    train(network, Images(made.images, made.labels, data), Protocol.from_spec(settings), torch.Generator().manual_seed(0))
     assert accuracy(network, Images(data.train.images, data.train.labels, data)) > 60  # chance is 33
 
 
@@ -151,7 +151,7 @@ def test_what_the_result_depends_on_gives_another_set_from_the_same_folder(tmp_p
 def test_other_code_gives_another_set(tmp_path, monkeypatch):
     _, images, labels = arrays()
     for digest in ("one", "two", "two"):
-        monkeypatch.setattr(jobcode, "code", lambda *_, digest=digest: digest)
+        monkeypatch.setattr(code_digest, "code", lambda *_, digest=digest: digest)
         condense(images, labels, method="dm", folder=tmp_path, device="cpu", network=NETWORK, iterations=1)
     assert len(list(tmp_path.glob("ipc-1/*.safetensors"))) == 2
 
@@ -263,7 +263,7 @@ def test_rows_from_python_are_those_of_the_workflow(tested, tmp_path):
         "distill_network": NETWORK,
         "evaluation": PROTOCOL,
     }
-    job = specs.spec(Study(study), "evaluate", "mine", "2", "random", "convnet3")
+    job = job_specs.spec(Study(study), "evaluate", "mine", "2", "random", "convnet3")
     (condensed,) = tmp_path.glob("ipc-2/*.safetensors")
     stage.finish(job, data, condensed, tmp_path / "rows.csv", device="cpu")
     expected = pd.read_csv(tmp_path / "rows.csv", keep_default_na=False).drop(columns=["seconds", "peak_memory_bytes"])

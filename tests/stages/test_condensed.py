@@ -15,7 +15,7 @@ from esp_core.datasets.normalisation import Normalisation
 from esp_core.distillation.condensed import check_data, save_condensed
 from esp_core.distillation.export import export
 from esp_core.parametrisations import Task
-from esp_core.runtime import sealed
+from esp_core.runtime import checksummed
 from esp_core.runtime.errors import UserError
 
 TASK = Task(CLASSES, 2, 1, SIZE, Normalisation(torch.tensor([0.4]), torch.tensor([0.3])))
@@ -128,8 +128,8 @@ def test_a_set_of_one_space_is_refused_for_data_of_another(white, stored):
 
 @pytest.mark.parametrize("change", [{"zca_matrix": None}, {"zca_mean": None}, {"zca_mean": torch.zeros(3)}])
 def test_half_a_whitening_is_damage(white, change):
-    tensors, metadata = sealed.read(white[0])
-    sealed.write(white[0], {name: t for name, t in {**tensors, **change}.items() if t is not None}, metadata)
+    tensors, metadata = checksummed.read(white[0])
+    checksummed.write(white[0], {name: t for name, t in {**tensors, **change}.items() if t is not None}, metadata)
     with pytest.raises(UserError, match="set: (damaged or not a condensed set .'zca_matrix'|its tensors do not fit)"):
         load_condensed(white[0])
 

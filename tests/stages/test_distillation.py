@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from small import CLASSES, SIZE, Experts, dataset, spec
 
 from esp_core.distillation import memory
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import FlatNetwork
 from esp_core.runtime.errors import UserError
-from esp_core.runtime.live import LiveBytes
-from esp_core.training import compiling
+from esp_core.runtime.live_memory import LiveBytes
+from esp_core.training import compile_policy
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ def test_divergence_names_step_cell_and_what_to_lower():
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
-    import esp_core.distillation.walker as module
+    import esp_core.distillation.micro_batcher as module
 
     whole = run(job("esp"))
     real, calls = module.backward, []
@@ -123,7 +123,7 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(monkeypatch, capsys):
 
 
 def test_out_of_memory_over_real_images_takes_fewer_at_a_time(monkeypatch, capsys):
-    import esp_core.distillation.walker as module
+    import esp_core.distillation.micro_batcher as module
 
     whole = run(job("dm"))
     real = module.real_statistics
@@ -137,7 +137,7 @@ def test_out_of_memory_over_real_images_takes_fewer_at_a_time(monkeypatch, capsy
     made = job("dm")
     parts = run(made)
     assert "real images at a time" in capsys.readouterr().out
-    assert made.walker.real_part <= 5
+    assert made.batcher.real_part <= 5
     torch.testing.assert_close(parts["pixels"], whole["pixels"], rtol=1e-3, atol=1e-4)
 
 
@@ -152,11 +152,11 @@ def test_the_micro_batch_is_what_fits(monkeypatch):
     made = job("esp", iterations=1)
     monkeypatch.setattr(memory, "total_bytes", lambda device: 10**12)
     run(made)
-    assert made.walker.micro_batch is None
+    assert made.batcher.micro_batch is None
     monkeypatch.setattr(memory, "total_bytes", lambda device: 10**6)
     made = job("esp", iterations=1)
     run(made)
-    assert made.synthetic.images_per_unit <= made.walker.micro_batch < made.synthetic.images
+    assert made.synthetic.images_per_unit <= made.batcher.micro_batch < made.synthetic.images
 
 
 def test_synthetic_batch_limits_the_units_of_a_step():
@@ -180,7 +180,7 @@ def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
             saved.update({name: t.clone() for name, t in job.checkpoint().items()})
 
     compiled = {name: t.detach().clone() for name, t in made.run(keep).tensors.items()}
-    assert made.walker.compiled == ["real sums", "synthetic whole"]
+    assert made.batcher.compiled == ["real sums", "synthetic whole"]
     for name in eager:
         torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-4)
     again = job("esp", compile="always")
@@ -190,30 +190,30 @@ def test_compiled_steps_give_the_eager_set_and_resume_bit_by_bit(written):
 
 
 def test_gradients_of_real_classes_are_compiled_where_the_walk_cannot_be(written, monkeypatch):
-    import esp_core.distillation.walker as module
+    import esp_core.distillation.micro_batcher as module
 
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
-    monkeypatch.setattr(compiling, "WORTH_COMPILING", {"cpu": 1.0})
+    monkeypatch.setattr(compile_policy, "WORTH_COMPILING", {"cpu": 1.0})
     settings = {"objectives": {"gradient": {}}, "teacher": {"kind": "random"}}
     eager, made = run(job("dm", compile="never", **settings)), job("dm", **settings)
     compiled = run(made)
-    assert made.walker.compiled == ["real gradient of a class"] and len(written) == 1
+    assert made.batcher.compiled == ["real gradient of a class"] and len(written) == 1
     for name in eager:
         torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_small_or_untraceable_or_has_no_compiler_stays_eager(written, monkeypatch, capsys):
-    import esp_core.distillation.walker as module
+    import esp_core.distillation.micro_batcher as module
 
     def compiled(made):
         run(made)
-        return made.walker.compiled
+        return made.batcher.compiled
 
     features = {"objectives": {"features": {}}}
     monkeypatch.setattr(module, "missing_compiler", lambda device: "")
     assert compiled(job("esp")) == [], "the work is not worth it"
     assert not capsys.readouterr().err
-    monkeypatch.setattr(compiling, "WORTH_COMPILING", {"cpu": 1.0})
+    monkeypatch.setattr(compile_policy, "WORTH_COMPILING", {"cpu": 1.0})
     assert compiled(job("esp", compile="never")) == []
     assert compiled(job("dm", **features)) == []
     assert capsys.readouterr().err == "not compiled: objectives.features is not traceable\n"
@@ -233,7 +233,7 @@ def test_the_estimate_of_a_step_s_work_grows_with_what_it_walks():
     def work(images, **changes):
         made = job("esp", iterations=1, **changes)
         found = []
-        made.walker._compiles = lambda state, _: bool(found.append(made.walker._step_operations(state, images)))
+        made.batcher._compiles = lambda state, _: bool(found.append(made.batcher._step_operations(state, images)))
         run(made)
         return found[0]
 
@@ -241,7 +241,7 @@ def test_the_estimate_of_a_step_s_work_grows_with_what_it_walks():
     assert first > 0 and third - second == pytest.approx(second - first, rel=1e-9)
     network = job("esp").network
     theta = torch.randn(network.parameters)
-    forward = compiling.operations(lambda: network(theta, torch.randn(1, 1, SIZE, SIZE)))
+    forward = compile_policy.operations(lambda: network(theta, torch.randn(1, 1, SIZE, SIZE)))
     assert 1 <= (second - first) / 100 / forward < 1.02, "real images are walked forward only; their class sums cost a little"
     assert work(0, synthetic_batch=8) < first
 

@@ -10,9 +10,9 @@ from esp_core import datasets, parametrisations
 from esp_core.distillation.condensed import save_condensed
 from esp_core.runtime.errors import UserError
 from esp_core.stages import evaluate
-from esp_core.study import specs
+from esp_core.study import job_specs
 from esp_core.study.config import Study
-from esp_core.training import loop
+from esp_core.training import protocol
 
 SPEC = {
     "study_seed": 0,
@@ -61,7 +61,7 @@ def trained(monkeypatch):
     class Counter:
         count, stop = 0, 99
 
-    train = loop.train
+    train = protocol.train
 
     def counted(*arguments):
         if Counter.count == Counter.stop:
@@ -69,7 +69,7 @@ def trained(monkeypatch):
         Counter.count += 1
         return train(*arguments)
 
-    monkeypatch.setattr(loop, "train", counted)
+    monkeypatch.setattr(protocol, "train", counted)
     return Counter
 
 
@@ -162,7 +162,7 @@ def test_an_unknown_wish_is_one_line(tmp_path, change, message):
 def test_a_study_asks_for_precision_and_compilation_beside_the_protocol():
     def spec(**evaluation):
         study = {"study": "small", "datasets": {"digits": {"ipc": [1]}}, "methods": {"random": {}}, "evaluation": evaluation}
-        return specs.spec(Study(study), "evaluate", "digits", "1", "random", "convnet3")
+        return job_specs.spec(Study(study), "evaluate", "digits", "1", "random", "convnet3")
 
     plain, asked = spec(), spec(precision="float32", compile="never")
     assert (plain["precision"], plain["compile"]) == ("auto", "auto")

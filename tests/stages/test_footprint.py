@@ -7,7 +7,7 @@ from small import ADAM, COMMON, LATENT, NETWORK, SGD, TEACHER
 from esp_core.distillation import memory
 from esp_core.distillation.passes import Passes
 from esp_core.objectives.trajectory import Trajectory
-from esp_core.runtime.live import LiveBytes, peak
+from esp_core.runtime.live_memory import LiveBytes, peak
 from esp_core.stages.footprint import PLAIN, distillation, needed, run
 
 SHAPE = (1, 8, 3)  # channels, size, classes

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small import NETWORK, dataset
 
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.runtime import seeds
 from esp_core.study import methods
 

@@ -19,7 +19,7 @@ from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training.epoch import Images, accuracy
-from esp_core.training.loop import protocol, train
+from esp_core.training.protocol import Protocol, train
 
 EPOCHS, DRAWS, IPC = 100, 3, 10
 RECORD = 3073  # bytes of an image in CIFAR-10's binary files: a label, then 3 x 32 x 32
@@ -40,7 +40,7 @@ def test_ten_random_images_a_class_teach_as_much_as_the_paper_says(real_data):
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
     data = Dataset("cifar10", training, split(folder, ["test_batch.bin"]), tuple("0123456789"), Normalisation(mean, std), "")
     test = Images(data.test.images, data.test.labels, data)
-    settings = protocol(methods.protocol("dsa", {"epochs": EPOCHS, "augment": "none"}))
+    settings = Protocol.from_spec(methods.protocol("dsa", {"epochs": EPOCHS, "augment": "none"}))
     found = []
     for draw in range(DRAWS):
         generator = seeds.generator(0, "protocol", draw)

@@ -10,10 +10,10 @@ from esp_core.distillation.condensed import save_condensed
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.stages import evaluate
-from esp_core.study import specs
+from esp_core.study import job_specs
 from esp_core.study.config import Study
-from esp_core.training import loop
-from esp_core.training.epoch import draw_mix
+from esp_core.training.epoch import draw_mix, mixed_loss
+from esp_core.training.protocol import Protocol, soft_loss
 
 PROTOCOL = {
     "name": "dsa",
@@ -31,7 +31,7 @@ SPEC = {"study_seed": 0, "dataset": "small", "ipc": 2, "method": "own", "network
 
 
 def protocol(**changes):
-    return loop.protocol({**PROTOCOL, **changes})
+    return Protocol.from_spec({**PROTOCOL, **changes})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_loss_and_its_gradient_are_the_closed_forms(changes, value, gradient):
     z = torch.randn(6, 5, generator=draws, dtype=torch.float64, requires_grad=True)
     y = torch.rand(6, 5, generator=draws, dtype=torch.float64)
     y = y / y.sum(1, keepdim=True)
-    loss = loop.soft_loss(protocol(**changes))(z, y)
+    loss = soft_loss(protocol(**changes))(z, y)
     loss.backward()
     with torch.no_grad():
         torch.testing.assert_close(loss.detach(), value(z, y), rtol=1e-12, atol=0)
@@ -69,9 +69,9 @@ def test_cutmix_mixes_soft_labels_by_the_share_of_the_pixels(soft_labels):
     x = torch.rand(4, 1, 8, 8, generator=draws, dtype=torch.float64)
     y = torch.rand(4, 3, generator=draws, dtype=torch.float64).softmax(1)
     weight = torch.randn(64, 3, generator=draws, dtype=torch.float64, requires_grad=True)
-    loss = loop.soft_loss(protocol(soft_labels=soft_labels))
+    loss = soft_loss(protocol(soft_labels=soft_labels))
     mix = draw_mix(4, 8, 1.0, torch.Generator().manual_seed(3))
-    found = torch.autograd.grad(loop.mixed_loss(lambda images: images.flatten(1) @ weight, x, y, mix, loss), weight)[0]
+    found = torch.autograd.grad(mixed_loss(lambda images: images.flatten(1) @ weight, x, y, mix, loss), weight)[0]
     cut, own, other, share = mix(x), y, y[mix.other], mix.share
     assert 0 < share < 1 and not torch.equal(own, other)
     z = cut.flatten(1) @ weight
@@ -149,9 +149,9 @@ def test_the_learned_rate_is_used_where_the_protocol_asks_for_it(stored):
 def test_a_study_that_asks_for_nothing_has_the_protocol_that_it_had():
     study = {"study": "small", "datasets": {"digits": {"ipc": [1]}}, "methods": {"random": {}}}
     job = ("evaluate", "digits", "1", "random", "convnet3")
-    plain = specs.spec(Study(study), *job)["protocol"]
+    plain = job_specs.spec(Study(study), *job)["protocol"]
     assert not {"soft_labels", "temperature", "learned_lr"} & plain.keys()
     asked = {"soft_labels": "kl", "temperature": 2.0, "learned_lr": True}
-    assert specs.spec(Study(study | {"evaluation": asked}), *job)["protocol"] == plain | asked
+    assert job_specs.spec(Study(study | {"evaluation": asked}), *job)["protocol"] == plain | asked
     with pytest.raises(UserError, match=r"^evaluation.temperature: has no meaning here; allowed: with evaluation.soft_labels kl$"):
         Study(study | {"evaluation": {"networks": {"convnet3": {"temperature": 2.0}}}})

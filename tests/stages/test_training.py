@@ -7,8 +7,8 @@ from small import CLASSES, NETWORK, SIZE, dataset
 
 from esp_core import networks
 from esp_core.runtime.errors import UserError
-from esp_core.training.epoch import Images, accuracy, batches, draw_mix
-from esp_core.training.loop import mixed_loss, protocol, train
+from esp_core.training.epoch import Images, accuracy, batches, draw_mix, mixed_loss
+from esp_core.training.protocol import Protocol, train
 
 SETTINGS = {
     "name": "dsa",
@@ -28,7 +28,7 @@ def network():
 
 
 def test_rates_step_at_the_milestones():
-    rates = [protocol({**SETTINGS, "epochs": 10, "milestones": [0.5, 0.8]}).rate(e) for e in range(10)]
+    rates = [Protocol.from_spec({**SETTINGS, "epochs": 10, "milestones": [0.5, 0.8]}).rate(e) for e in range(10)]
     assert rates == pytest.approx([0.05] * 5 + [0.005] * 3 + [0.0005] * 2)
 
 
@@ -36,7 +36,7 @@ def test_training_is_sgd_with_momentum_and_decay_written_out():
     data = dataset()
     images = Images(data.train.images, data.train.labels, data)
     ours, theirs = network(), network()
-    train(ours, images, protocol(SETTINGS), torch.Generator().manual_seed(7))
+    train(ours, images, Protocol.from_spec(SETTINGS), torch.Generator().manual_seed(7))
     generator = torch.Generator().manual_seed(7)
     x, y = data.normalise(data.train.images), data.train.labels
     velocity = [torch.zeros_like(p) for p in theirs.parameters()]
@@ -91,4 +91,4 @@ def test_cutmix_loss_weighs_by_the_area_that_was_pasted():
 
 def test_an_unknown_key_is_one_line():
     with pytest.raises(UserError, match="evaluation: .*epoch_count"):
-        protocol({**SETTINGS, "epoch_count": 3})
+        Protocol.from_spec({**SETTINGS, "epoch_count": 3})

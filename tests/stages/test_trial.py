@@ -10,7 +10,7 @@ from esp_core import datasets
 from esp_core.runtime.errors import UserError
 from esp_core.stages import trial
 from esp_core.study.config import Study
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 
 PIXELS = {"kind": "pixels", "init": "random", "clamp": 1}
 SPEC = {

@@ -13,10 +13,10 @@ from esp_core import datasets, load_condensed
 from esp_core.datasets.preparing import prepare
 from esp_core.runtime.errors import UserError
 from esp_core.stages import distill, evaluate
-from esp_core.study import specs
+from esp_core.study import job_specs
 from esp_core.study.config import Study
 from esp_core.trajectories import manifest
-from esp_core.trajectories.producing import produce
+from esp_core.trajectories.train_shard import produce
 from esp_core.trajectories.trainer import Recipe, Trainer
 
 STUDY = {
@@ -60,21 +60,21 @@ def test_a_whitened_study_runs_to_its_accuracies(source, request, tmp_path):
     study = Study(STUDY | {"datasets": {"white": {**settings, "whiten": "zca"}, "plain": settings}})
     prepared = {name: tmp_path / f"{name}.h5" for name in study.datasets}
     for name, path in prepared.items():
-        prepare(specs.spec(study, "prepare", name), path)
+        prepare(job_specs.spec(study, "prepare", name), path)
     data = datasets.load(prepared["white"])
     assert data.digest != datasets.load(prepared["plain"]).digest
     kornia = ZCAWhitening(eps=0.1).fit(data.train.images.float() / 255)
     expected = kornia(data.test.images.float() / 255)
 
-    produce(specs.spec(study, "experts", "white", "0"), "", prepared["white"], tmp_path / "shard-000.h5", "cpu")
-    manifest.build(tmp_path / "manifest.json", specs.spec(study, "manifest", "white"), [tmp_path / "shard-000.h5"])
+    produce(job_specs.spec(study, "experts", "white", "0"), "", prepared["white"], tmp_path / "shard-000.h5", "cpu")
+    manifest.build(tmp_path / "manifest.json", job_specs.spec(study, "manifest", "white"), [tmp_path / "shard-000.h5"])
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(expected[0].numel(), 10))
     assert_close(Trainer(network, Recipe(), data).train.batch(torch.arange(9))[0], kornia(data.train.images[:9] / 255), rtol=0, atol=1e-5)
 
     for method in ("mtt", "esp"):
         out = tmp_path / f"{method}.safetensors"
-        distill.run(specs.spec(study, "distill", "white", "2", method), prepared["white"], tmp_path / "manifest.json", out, "", "cpu")
-        spec = specs.spec(study, "evaluate", "white", "2", method, "convnet3")
+        distill.run(job_specs.spec(study, "distill", "white", "2", method), prepared["white"], tmp_path / "manifest.json", out, "", "cpu")
+        spec = job_specs.spec(study, "evaluate", "white", "2", method, "convnet3")
         (row,) = evaluate.run(spec, prepared["white"], out, device="cpu")
         assert 0 <= float(row["accuracy"]) <= 100 and row["budget_used"] <= row["budget"] == 20 * expected[0].numel()
         elsewhere = shutil.copy(out, tmp_path / "elsewhere")
@@ -84,7 +84,7 @@ def test_a_whitened_study_runs_to_its_accuracies(source, request, tmp_path):
             assert -1e-5 < made.images.min() and made.images.max() < 1 + 1e-5
         with pytest.raises(UserError, match="its normalisation is ZCA whitening, that of the data plain by mean and standard deviation"):
             evaluate.run(spec | {"dataset": "plain"}, prepared["plain"], out, device="cpu")
-    (row,) = evaluate.run(specs.spec(study, "evaluate", "white", "0", "full", "convnet3"), prepared["white"], None, device="cpu")
+    (row,) = evaluate.run(job_specs.spec(study, "evaluate", "white", "0", "full", "convnet3"), prepared["white"], None, device="cpu")
     assert 0 <= float(row["accuracy"]) <= 100
     tested = evaluate.Evaluation(spec, data, made)
     assert_close(tested.test.batch(torch.arange(len(expected)))[0], expected, rtol=0, atol=1e-5)
@@ -95,13 +95,13 @@ def test_a_whitened_study_runs_to_its_accuracies(source, request, tmp_path):
 
 def spec_of_plain(study):
     """Of a set of the data that are not whitened, under the name of those that are."""
-    return specs.spec(study, "distill", "plain", "2", "mtt") | {"dataset": "white"}
+    return job_specs.spec(study, "distill", "plain", "2", "mtt") | {"dataset": "white"}
 
 
 def test_whitening_changes_the_jobs_of_its_dataset_alone():
     names = {name: {"kind": "digits", "ipc": [2]} for name in ("one", "other")}
     before, after = (Study(STUDY | {"datasets": names | {"one": names["one"] | more}}) for more in ({}, {"whiten": "zca"}))
-    changed = {job for job in before.jobs() if specs.spec(before, *job) != specs.spec(after, *job)}
+    changed = {job for job in before.jobs() if job_specs.spec(before, *job) != job_specs.spec(after, *job)}
     assert changed - {("settings",)} == {job for job in before.jobs() if "one" in job and job[0] not in ("network", "losses")}
 
 

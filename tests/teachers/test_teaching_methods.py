@@ -7,11 +7,11 @@ import torch
 from small import Experts, dataset, spec
 
 from esp_core import parametrisations
-from esp_core.distillation.loop import Distillation
-from esp_core.distillation.outer import Outer
+from esp_core.distillation.outer_loop import Distillation
+from esp_core.distillation.outer_optimiser import OuterOptimiser
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.runtime.live import LiveBytes
+from esp_core.runtime.live_memory import LiveBytes
 from esp_core.study import methods
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_published_loops_and_rates():
 def outer(**optimiser):
     task = Task(2, 1, 1, 4)
     made = parametrisations.build(task, "pixels", clamp=0)
-    return Outer(made, {"iterations": 10, "optimiser": {"kind": "sgd", "lr_pixels": 0.8, **optimiser}}), made.tensors["pixels"]
+    return OuterOptimiser(made, {"iterations": 10, "optimiser": {"kind": "sgd", "lr_pixels": 0.8, **optimiser}}), made.tensors["pixels"]
 
 
 def test_decay_by_steps_multiplies_at_the_milestones():

@@ -7,12 +7,12 @@ from small import CLASSES, NETWORK, SIZE, Experts, dataset, spec
 
 from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.runtime import seeds
 from esp_core.teachers.trained_on_real import strategy
 from esp_core.training.epoch import draw_mix
-from esp_core.training.loop import mixed_loss
+from esp_core.training.protocol import mixed_loss
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from small import CLASSES, NETWORK, SIZE, Experts, dataset, spec
 
 from esp_core import networks
 from esp_core.augment import dsa
-from esp_core.distillation.loop import Distillation
+from esp_core.distillation.outer_loop import Distillation
 from esp_core.networks.flat import flatten
 from esp_core.runtime import seeds
 from esp_core.teachers.learning import Learner

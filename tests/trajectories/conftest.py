@@ -31,7 +31,7 @@ def command(monkeypatch):
 @pytest.fixture(scope="session")
 def make(digits):
     """Train a shard: make(path, **changes of SPEC) -> path."""
-    from esp_core.trajectories.producing import produce
+    from esp_core.trajectories.train_shard import produce
 
     def one(path, code="code", **changes):
         produce(shard_spec(**changes), code, digits, path)

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from esp_core.trajectories.producing import produce
+from esp_core.trajectories.train_shard import produce
 
 
 def main() -> None:

@@ -51,8 +51,8 @@ def test_a_snapshot_is_the_same_through_every_segment_and_to_numpy():
 
 def test_equal_neighbours_are_found_and_what_never_moves_is_exact():
     exact = walk(6, 3)
-    assert store.standing(exact) is None
+    assert store.first_repeat(exact) is None
     exact[4] = exact[3]
-    assert store.standing(exact) == 3
+    assert store.first_repeat(exact) == 3
     assert torch.equal(stored(np.repeat(exact[:1], 3, 0))[2, 320:340], torch.ones(20))
     assert not stored(np.zeros((3, 5), np.float32)).any()

@@ -57,14 +57,14 @@ def test_reading_and_listing_are_no_part_of_what_retrains():
         provenance._parsed = original
     assert {"esp_core.trajectories.store", "esp_core.training.epoch", "esp_core.training.engine", "esp_core.augment.dsa"} <= seen
     assert not seen & {f"esp_core.trajectories.{name}" for name in ("reader", "manifest", "verification", "subspace")}
-    assert "esp_core.training.loop" not in seen  # the protocols of evaluations
+    assert "esp_core.training.protocol" not in seen  # the protocols of evaluations
 
 
 def test_a_network_of_an_installed_package_is_not_part_of_the_code(command, digits, tmp_path, monkeypatch):
-    from esp_core.trajectories import producing
+    from esp_core.trajectories import train_shard
 
     seen = []
-    monkeypatch.setattr(producing, "produce", lambda spec, code, *others: seen.append(code))
+    monkeypatch.setattr(train_shard, "produce", lambda spec, code, *others: seen.append(code))
     for name in ("convnet3", "torchvision.models:resnet18"):
         command("train", "--spec", shard_spec() | {"network": {"name": name}}, "--data", digits, "--out", tmp_path / "shard.h5")
     assert seen == [source_digest("esp_core.stages.experts", "esp_core.networks.convnet3"), source_digest("esp_core.stages.experts")]

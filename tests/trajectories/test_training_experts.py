@@ -13,8 +13,8 @@ from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.training import engine
 from esp_core.trajectories import manifest, store
-from esp_core.trajectories.producing import produce
 from esp_core.trajectories.reader import Trajectories
+from esp_core.trajectories.train_shard import produce
 from esp_core.trajectories.trainer import Recipe, Trainer, settings
 
 EAGER = engine.Plan()

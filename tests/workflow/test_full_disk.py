@@ -8,10 +8,10 @@ import h5py
 import pytest
 from safetensors.torch import load_file
 
+from esp_core.study.code_digest import code
 from esp_core.study.config import load
-from esp_core.study.jobcode import code
+from esp_core.study.job_specs import spec
 from esp_core.study.provenance import canonical
-from esp_core.study.specs import spec
 
 PASSING = ("seconds", "peak_memory_bytes")
 STAGES = {

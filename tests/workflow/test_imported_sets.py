@@ -10,7 +10,7 @@ from esp_core import load_condensed
 from esp_core.planning.costing import cost
 from esp_core.planning.rates import device
 from esp_core.runtime.errors import UserError
-from esp_core.study import specs
+from esp_core.study import job_specs
 from esp_core.study.config import Study
 
 THEIRS = {"import": "sets/{dataset}-{ipc}.npz", "space": "unit", "title": "Theirs"}
@@ -60,10 +60,10 @@ def study(tmp_path):
 def test_the_plan_and_the_list_of_jobs_know_it(study):
     made = study({"factor": 2})
     assert ("import_set", "digits", "1", "theirs") in list(made.jobs()) and not [job for job in made.jobs() if job[0] == "distill"]
-    assert specs.spec(made, "import_set", "digits", "1", "theirs")["factor"] == 2
+    assert job_specs.spec(made, "import_set", "digits", "1", "theirs")["factor"] == 2
     assert cost(made, device("cpu"), "import_set", "digits", "1", "theirs").seconds < 10
     assert cost(made, device("cpu"), "evaluate", "digits", "1", "theirs", "convnet3").seconds > 10
-    assert specs.spec(made, "trial", "digits")["sets"] == []
+    assert job_specs.spec(made, "trial", "digits")["sets"] == []
 
 
 @pytest.mark.parametrize(

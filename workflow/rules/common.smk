@@ -40,9 +40,9 @@ from esp_core.study.configfile import anchored, read, refuse_nested
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.methods import FULL
 from esp_core.study.provenance import canonical
-from esp_core.study.jobcode import code
-from esp_core.study import places
-from esp_core.study.specs import spec
+from esp_core.study.code_digest import code
+from esp_core.study import output_paths
+from esp_core.study.job_specs import spec
 
 
 def without_pathvars(settings):
@@ -117,7 +117,7 @@ def code_of(stage):
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     spelled = {"shard": lambda text: str(int(text)), "table": table_name}
-    return [spelled.get(name, str)(given[name]) for name in places.ARGUMENTS[stage]]
+    return [spelled.get(name, str)(given[name]) for name in output_paths.ARGUMENTS[stage]]
 
 
 def table_name(text):
@@ -127,7 +127,7 @@ def table_name(text):
 
 def path(stage, *job):
     """The first output of a job, as its rule spells it."""
-    return f"<results>/{places.output(STUDY.name, stage, *map(str, job))}"
+    return f"<results>/{output_paths.output(STUDY.name, stage, *map(str, job))}"
 
 
 def every(*stages):

@@ -92,10 +92,10 @@ rule draw_grid:
         mem_mb=4000,
         runtime="30m",
     params:
-        spec=spec_of("figures"),
-        code=code_of("figures"),
+        spec=spec_of("grids"),
+        code=code_of("grids"),
     message:
         "Draw the images of {wildcards.figure}"
     shell:
-        "python -m esp_core figures --spec {params.spec:q} --condensed {input.condensed:q}"
+        "python -m esp_core grids --spec {params.spec:q} --condensed {input.condensed:q}"
         " --out {output.png:q} > {log:q} 2>&1"

@@ -11,7 +11,7 @@ from torch import nn
 
 from esp_core import networks
 from esp_core.datasets.dataset import Dataset, load
-from esp_core.networks import trying
+from esp_core.networks import trial
 from esp_core.networks.flat import FlatNetwork, flatten
 from esp_core.runtime import devices, seeds
 from esp_core.runtime.errors import UserError
@@ -52,7 +52,7 @@ class _Shard:
         self.spec, self.recipe, self.data = spec, recipe, data
         self.device = data.train.images.device
         channels, size, _ = data.shape
-        trying.check(spec["network"], channels, size, len(data.classes), trying.TEACHES)
+        trial.check(spec["network"], channels, size, len(data.classes), trial.TEACHES)
         network = self._network(spec["first"])
         self.layout = FlatNetwork(network).layout
         self.trainer = Trainer(network, recipe, data)
@@ -88,7 +88,7 @@ class _Shard:
 
     def _finished(self, expert: int, records: list[Record]) -> store.Expert:
         snapshots = np.stack([record.state["weights"].numpy() for record in records[: self.spec["keep"]]])
-        if (still := store.standing(snapshots)) is not None:
+        if (still := store.first_repeat(snapshots)) is not None:
             same = f"snapshots {still} and {still + 1} are equal"
             raise UserError(f"expert {expert}: {same}: nothing was learnt; raise experts.lr ({self.recipe.lr})")
         self.trainer.restore(records[-1].state)

@@ -1,6 +1,6 @@
-"""Stage `figures`: pictures of condensed sets (ESP Figures 3-6 and 9), as PNG and PDF.
+"""Stage `grids`: pictures of condensed sets (ESP Figures 3-6 and 9), as PNG and PDF.
 
-    python -m esp_core figures --spec JSON --condensed S.safetensors… --out FIGURE.png
+    python -m esp_core grids --spec JSON --condensed S.safetensors… --out FIGURE.png
 
 A figure has a panel for every set, methods below one another and IPCs side by side; a panel has a row for every class.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import jobspec
+from esp_core.study import spec_argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +131,6 @@ def run(spec: dict[str, Any], condensed: list[Path], out: Path) -> None:
 
 @command
 def main() -> None:
-    parser = jobspec.parser("figures", __doc__, "the figure, .png; .pdf is written beside it")
+    parser = spec_argument.parser("grids", __doc__, "the figure, .png; .pdf is written beside it")
     parser.add_argument("--condensed", type=Path, nargs="+", required=True, help="condensed sets, .safetensors")
     run(**vars(parser.parse_args()))

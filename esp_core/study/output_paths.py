@@ -21,7 +21,7 @@ PATTERNS = {
     "claims": "{study}/tables/claims.csv",
     "settings": "{study}/tables/settings.yaml",
     "footprint": "{study}/figures/{figure}.csv",
-    "figures": "{study}/figures/{figure}.png",
+    "grids": "{study}/figures/{figure}.png",
     "plots": "{study}/figures/{figure}.png",
     "losses": "{study}/figures/losses-{dataset}-ipc-{ipc}.png",
 }

@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from esp_core.distillation.compiled import CompiledClasses, CompiledPasses
+from esp_core.distillation.compiled_passes import CompiledClasses, CompiledPasses
+from esp_core.distillation.exact_gradient import backward, real_passes, real_statistics
 from esp_core.distillation.memory import images_that_fit
 from esp_core.distillation.passes import Outcome, Passes, Weighted
-from esp_core.distillation.walk import backward, real_passes, real_statistics
 from esp_core.objectives import Batch, State, Statistic
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
-from esp_core.training.compiling import COMPILE, compiles, missing_compiler, operations
+from esp_core.training.compile_policy import COMPILE, compiles, missing_compiler, operations
 
 T = TypeVar("T")
 
 
-class Walker:
+class MicroBatcher:
     """Walks over real and synthetic images, for the objectives `terms` and the statistics `also`, as the recipe says."""
 
     def __init__(

@@ -1,6 +1,5 @@
 """Training a network on a condensed or a whole training set by an evaluation protocol, which is data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.transfer import send
-from esp_core.training.descent import SGD
-from esp_core.training.epoch import Forward, Images, Mix, draw, steps
-
-Loss = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) and labels, (n,) or soft (n, K) -> their mean loss
+from esp_core.training.epoch import Forward, Images, Loss, Mix, draw, mixed_loss, steps
+from esp_core.training.optimisers import SGD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +37,17 @@ class Protocol:
     temperature: float = 1.0
     learned_lr: bool = False
 
+    @classmethod
+    def from_spec(cls, settings: dict[str, Any]) -> "Protocol":
+        """A protocol from the section of a spec. Raises UserError for a key that it does not have, or lacks."""
+        try:
+            return cls(**{**settings, "milestones": tuple(settings.get("milestones", ()))})
+        except TypeError as error:
+            raise UserError(f"evaluation: {error}") from None
+
     def rate(self, epoch: int) -> float:
         """The learning rate in `epoch`, from 0."""
         return self.lr * self.gamma ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
-
-
-def protocol(settings: dict[str, Any]) -> Protocol:
-    """A protocol from a spec. Raises UserError for a key that it does not have, or lacks."""
-    try:
-        return Protocol(**{**settings, "milestones": tuple(settings.get("milestones", ()))})
-    except TypeError as error:
-        raise UserError(f"evaluation: {error}") from None
 
 
 def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: str) -> Tensor:
@@ -102,12 +99,3 @@ def train(
         parts = steps(images, drawn, loss_of, optimiser, settings.rate(epoch))
         curve.append(float(sum(loss * count for loss, count in parts)) / len(images))
     return curve
-
-
-def mixed_loss(network: Forward, x: Tensor, y: Tensor, mix: Mix | None, loss: Loss = F.cross_entropy) -> Tensor:
-    """`loss`, on a batch that is cut and mixed by `mix`, if at all: each of the two labels counts by its share of the pixels."""
-    if mix is None:
-        return loss(network(x), y)
-    logits = network(mix(x))
-    own, other = loss(logits, y), loss(logits, y.index_select(0, mix.other))
-    return own if mix.share == 1 else mix.share * own + (1 - mix.share) * other

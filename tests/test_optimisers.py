@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esp_core.training.descent import SGD, Adam
+from esp_core.training.optimisers import SGD, Adam
 
 KINDS = {
     "sgd": (lambda t: SGD(t), lambda groups: torch.optim.SGD(groups)),
@@ -73,9 +73,9 @@ def test_a_tensor_without_a_gradient_stays():
 def test_evaluation_and_distillation_import_no_compiler():
     program = """
 import sys, torch
-from esp_core.distillation import outer
-from esp_core.training import loop
-from esp_core.training.descent import SGD, Adam
+from esp_core.distillation import outer_optimiser
+from esp_core.training import protocol
+from esp_core.training.optimisers import SGD, Adam
 t = [torch.zeros(2, requires_grad=True)]
 t[0].sum().backward()
 SGD(t, 0.9).step(0.1), Adam(t).step(0.1)

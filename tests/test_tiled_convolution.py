@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from esp_core import networks
-from esp_core.training.tiles import Tiled, tile_convolutions
+from esp_core.training.tiled_convolution import Tiled, tile_convolutions
 
 
 def convolution(stride=1, bias=False):
@@ -49,7 +49,7 @@ def test_other_convolutions_stay(other):
 def test_a_network_s_small_maps_are_tiled_and_its_weights_keep_their_names(monkeypatch):
     wide = []
     convolve = torch.nn.functional.conv2d
-    monkeypatch.setattr("esp_core.training.tiles.F.conv2d", lambda x, *others: (wide.append(x.shape), convolve(x, *others))[1])
+    monkeypatch.setattr("esp_core.training.tiled_convolution.F.conv2d", lambda x, *others: (wide.append(x.shape), convolve(x, *others))[1])
     plain, tiled = (networks.build("resnet10", 3, 32, 10, width=4, seed=0).double().eval() for _ in range(2))
     tile_convolutions(tiled)
     x = torch.randn(16, 3, 32, 32, dtype=torch.double)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esp_core.study.places import PATTERNS, output
+from esp_core.study.output_paths import PATTERNS, output
 
 RULES = Path(__file__).resolve().parents[1] / "workflow" / "rules"
 

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from esp_core import networks, objectives, parametrisations, teachers
 from esp_core.augment import dsa
 from esp_core.datasets import Dataset
-from esp_core.distillation.outer import Outer
+from esp_core.distillation.micro_batcher import MicroBatcher
+from esp_core.distillation.outer_optimiser import OuterOptimiser
 from esp_core.distillation.passes import Outcome, Weighted
 from esp_core.distillation.selection import Selector
-from esp_core.distillation.walker import Walker
-from esp_core.networks import trying
+from esp_core.networks import trial
 from esp_core.networks.flat import FlatNetwork, flatten
-from esp_core.objectives import Objective, OuterStep, Whole
+from esp_core.objectives import NonAdditive, Objective, OuterStep
 from esp_core.parametrisations import Parametrisation, Task
 from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.study import methods
-from esp_core.training.compiling import compiles, missing_compiler, operations
+from esp_core.training.compile_policy import compiles, missing_compiler, operations
 from esp_core.training.traced import Traced
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Distillation:
         self.classes = len(data.classes)
         task = Task(self.classes, spec["ipc"], channels, size, data.normalisation.to("cpu"))
         if methods.uses_network(self.recipe):
-            trying.check(spec["network"], channels, size, self.classes, trying.TEACHES)
+            trial.check(spec["network"], channels, size, self.classes, trial.TEACHES)
         fresh = partial(_fresh, {**spec["network"], "channels": channels, "size": size, "classes": self.classes})
         self.network = FlatNetwork(fresh(0).to(device), self.recipe["precision"])
         self.synthetic = parametrisations.build(task, **self.recipe["parametrisation"])
@@ -71,27 +71,27 @@ class Distillation:
             experts=experts,
             needs_basis=any(term.objective.needs_basis for term in self.objectives),
         )
-        self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.wholes else None
+        self.teacher = teachers.build(context, **self.recipe["teacher"]) if self.objectives or self.non_additive else None
         real = self.recipe["real_batch"] * self.classes
-        passes = max((whole.forward_passes(self.synthetic.images, real) for _, whole, _ in self.wholes), default=0)
+        passes = max((term.forward_passes(self.synthetic.images, real) for _, term, _ in self.non_additive), default=0)
         self.traced = Traced() if self._compiles(passes) else None
-        self.outer = Outer(self.synthetic, self.recipe, self.learned)
+        self.optimiser = OuterOptimiser(self.synthetic, self.recipe, self.learned)
         wants = self.teacher.wants if self.teacher is not None else ()
-        self.walker = Walker(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
+        self.batcher = MicroBatcher(self.objectives, wants, self.synthetic, self.recipe, device, self.title)
 
     def _build_objectives(self) -> None:
         self.objectives: list[Weighted] = []
-        self.wholes: list[tuple[str, Whole, float]] = []
+        self.non_additive: list[tuple[str, NonAdditive, float]] = []
         for kind, settings in self.recipe["objectives"].items():
             made = objectives.build(kind, **{key: value for key, value in settings.items() if key != "weight"})
             weight = settings.get("weight", 1.0)
             if isinstance(made, Objective):
                 self.objectives.append(Weighted(kind, made, weight))
             elif weight:
-                self.wholes.append((kind, made, weight))
-        self.learned = {name: t.detach().to(self.device) for _, whole, _ in self.wholes for name, t in whole.tensors.items()}
-        for _, whole, _ in self.wholes:
-            whole.tensors = {name: self.learned[name] for name in whole.tensors}
+                self.non_additive.append((kind, made, weight))
+        self.learned = {name: t.detach().to(self.device) for _, term, _ in self.non_additive for name, t in term.tensors.items()}
+        for _, term, _ in self.non_additive:
+            term.tensors = {name: self.learned[name] for name in term.tensors}
 
     def _compiles(self, passes: int) -> bool:
         """Whether to compile what takes so many forward passes of an image an outer step."""
@@ -105,7 +105,7 @@ class Distillation:
     def compiled(self) -> list[str]:
         """What runs as compiled code."""
         teacher = self.teacher.compiled if self.teacher is not None else ()
-        return [*self.walker.compiled, *(f"teacher {name}" for name in teacher), *(self.traced.names if self.traced is not None else ())]
+        return [*self.batcher.compiled, *(f"teacher {name}" for name in teacher), *(self.traced.names if self.traced is not None else ())]
 
     def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
         """Go on to the last step, calling `each` after every one; returns the synthetic set."""
@@ -123,26 +123,26 @@ class Distillation:
         draw = dsa.draw(self.recipe["augment"], self.classes, generator)
         state = self.teacher.state(self.step, draw)
         images, labels, real = None, None, {}
-        summed = bool(self.walker.over_real.terms)
-        if summed or any(whole.needs_real for _, whole, _ in self.wholes):
+        summed = bool(self.batcher.over_real.terms)
+        if summed or any(term.needs_real for _, term, _ in self.non_additive):
             images, labels = self.selector.batch(self.recipe["real_batch"], generator)
-        self.walker.prepare(state, 0 if images is None else len(images))
+        self.batcher.prepare(state, 0 if images is None else len(images))
         if summed and images is not None and labels is not None:
-            real = self.walker.real(images, labels, state)
+            real = self.batcher.real(images, labels, state)
         units = self._units(generator)
-        outcome = self.walker.backward(real, state, units, self.outer.zero)
+        outcome = self.batcher.backward(real, state, units, self.optimiser.zero)
         step = OuterStep(self.synthetic, units, state, images, labels, self.recipe["augment"], generator, self.traced)
-        for name, whole, weight in self.wholes:
-            outcome = self._backward_whole(outcome, name, whole, weight, step)
-        self.outer.step(self.step)
-        for _, whole, _ in self.wholes:
-            whole.restrict()
+        for name, term, weight in self.non_additive:
+            outcome = self._backward_non_additive(outcome, name, term, weight, step)
+        self.optimiser.step(self.step)
+        for _, term, _ in self.non_additive:
+            term.restrict()
         self.teacher.advance(outcome.synthetic)
         return outcome
 
-    def _backward_whole(self, outcome: Outcome, name: str, whole: Whole, weight: float, step: OuterStep) -> Outcome:
+    def _backward_non_additive(self, outcome: Outcome, name: str, term: NonAdditive, weight: float, step: OuterStep) -> Outcome:
         try:
-            value = whole.backward(step, weight)
+            value = term.backward(step, weight)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.title}: out of device memory in objectives.{name}; lower synthetic_batch, or see its settings in config/README.md"
@@ -172,7 +172,7 @@ class Distillation:
     @property
     def at_floor(self) -> list[str]:
         """The learned numbers of the objectives that are as low as they may be."""
-        floors = {name: low for _, whole, _ in self.wholes for name, low in whole.floors.items()}
+        floors = {name: low for _, term, _ in self.non_additive for name, low in term.floors.items()}
         return [name for name, t in self.learned.items() if name in floors and bool((t <= floors[name]).any())]
 
     @property
@@ -181,7 +181,7 @@ class Distillation:
 
     def checkpoint(self) -> dict[str, Tensor]:
         """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step. On a CPU they are the job's own."""
-        parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.outer.checkpoint()}
+        parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.optimiser.checkpoint()}
         if self.teacher is not None:
             parts["teacher"] = self.teacher.checkpoint()
         flat = {f"{part}/{name}": t.detach().cpu().contiguous() for part, tensors in parts.items() for name, t in tensors.items()}
@@ -194,7 +194,7 @@ class Distillation:
             for part, tensors in (("synthetic", self.synthetic.tensors), ("learned", self.learned)):
                 for name, value in _part(saved, part).items():
                     tensors[name].copy_(value)
-        self.outer.resume(_part(saved, "outer"))
+        self.optimiser.resume(_part(saved, "outer"))
         if self.teacher is not None:
             self.teacher.resume(_part(saved, "teacher"))
 

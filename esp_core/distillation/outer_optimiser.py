@@ -8,10 +8,10 @@ from torch import Tensor
 from esp_core.parametrisations import Parametrisation
 from esp_core.runtime.errors import UserError
 from esp_core.study import kinds
-from esp_core.training.descent import SGD, Adam, Descent
+from esp_core.training.optimisers import SGD, Adam, Descent
 
 
-class Outer:
+class OuterOptimiser:
     """Steps `synthetic.tensors`, and `more` tensors by name, with the recipe's `optimiser`.
 
     `kind`: adam or sgd (`momentum`); `decay`: constant, linear to zero at the last iteration, or steps, by the factor `gamma`
@@ -48,7 +48,7 @@ class Outer:
         self.optimiser.zero()
 
     def step(self, index: int) -> None:
-        """Outer step `index` (from 0), at the rate that the decay gives it, then bring the tensors back to what may be stored."""
+        """OuterOptimiser step `index` (from 0), at the rate that the decay gives it, then bring the tensors back to what may be stored."""
         self.optimiser.step([rate * self._factor(index) for rate in self.rates])
         self.synthetic.restrict(index + 1)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from esp_core.runtime.errors import UserError
+from esp_core.study.code_digest import code
 from esp_core.study.config import Study
-from esp_core.study.jobcode import code
-from esp_core.study.specs import spec
+from esp_core.study.job_specs import spec
 
 CONFIG = {
     "study": "s",
@@ -45,7 +45,7 @@ def test_a_swept_batch_is_distilled_and_evaluated_and_mtt_only_measured():
     assert not any(cell[2] == "mtt" for cell in study.condensed())
     jobs = list(study.jobs())
     assert ("footprint", "figure7") in jobs and ("plots", "figure7") in jobs and ("plots", "figure8") in jobs
-    assert [job for job in jobs if job[0] == "figures"] == [("figures", name) for name in ("figure3", "figure4", "figure9")]
+    assert [job for job in jobs if job[0] == "grids"] == [("grids", name) for name in ("figure3", "figure4", "figure9")]
 
 
 def test_specs_hold_what_the_figures_depend_on():
@@ -55,7 +55,7 @@ def test_specs_hold_what_the_figures_depend_on():
     assert memory["recipes"]["mtt"]["5"] == study.recipe("digits", 5, "mtt")
     rows = spec(study, "plots", "figure8")["rows"]
     assert [(row["method"], row["synthetic_batch"]) for row in rows] == [("esp_64", 64), ("esp", None)]
-    assert spec(study, "figures", "figure3")["figure"] == 3
+    assert spec(study, "grids", "figure3")["figure"] == 3
     assert code(study, "footprint", "figure7") != code(study, "plots", "figure7")
 
 

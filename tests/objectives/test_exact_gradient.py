@@ -8,8 +8,8 @@ import torch
 from outer_loss import CHOICES, KINDS, plain, setting, weighted
 
 from esp_core import objectives
+from esp_core.distillation.exact_gradient import backward, even, real_passes, real_statistics
 from esp_core.distillation.passes import Passes
-from esp_core.distillation.walk import backward, even, real_passes, real_statistics
 
 
 @pytest.fixture(autouse=True)

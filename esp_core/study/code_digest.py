@@ -6,7 +6,7 @@ from functools import cache
 from esp_core.study import kinds
 from esp_core.study.config import Study
 from esp_core.study.methods import FULL
-from esp_core.study.places import ARGUMENTS
+from esp_core.study.output_paths import ARGUMENTS
 from esp_core.study.provenance import module_file, source_digest
 
 
@@ -57,7 +57,7 @@ def _cells(study: Study, stage: str, given: Mapping[str, str]) -> Iterable[tuple
         return [(given["dataset"], int(given["ipc"]), given["method"])]
     if stage == "trial":
         return [cell for cell in study.condensed() if cell[0] == given["dataset"]]
-    if stage == "figures":
+    if stage == "grids":
         return study.figures[given["figure"]].cells
     figure = study.figures[given["figure"]] if stage == "footprint" else None
     return [(figure.dataset, figure.at, method) for method in figure.methods] if figure else []

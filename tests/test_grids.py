@@ -15,7 +15,7 @@ from esp_core import parametrisations
 from esp_core.distillation.condensed import save_condensed
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
-from esp_core.stages import figures
+from esp_core.stages import grids
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,12 +29,12 @@ def condensed(labels, classes, ipc=1, channels=3, size=8):
 
 def test_a_row_shows_images_of_its_class_evenly_spaced_enlarged_pixel_by_pixel():
     data = condensed([1, 0] * 21, ["zero", "one"])
-    panel = figures.panel(data, "esp", "ESP (ours)", most=5)
+    panel = grids.panel(data, "esp", "ESP (ours)", most=5)
     assert panel.title == "ESP (ours), IPC 1\n5 of 21 images a class"
     ((names, picture),) = panel.stacks
     assert names == ["zero", "one"]
-    factor, cell = 6, 48 + figures.GAP  # 8 pixels, enlarged to 48
-    assert picture.shape == (2 * cell - figures.GAP, 5 * cell - figures.GAP, 3)
+    factor, cell = 6, 48 + grids.GAP  # 8 pixels, enlarged to 48
+    assert picture.shape == (2 * cell - grids.GAP, 5 * cell - grids.GAP, 3)
     expected = np.ones_like(picture)
     for row in range(2):
         for column, k in enumerate([0, 5, 10, 15, 20]):
@@ -46,7 +46,7 @@ def test_a_row_shows_images_of_its_class_evenly_spaced_enlarged_pixel_by_pixel()
 
 
 def test_a_class_with_fewer_images_than_columns_leaves_white_and_the_title_says_so():
-    panel = figures.panel(condensed([0, 0, 0, 1], ["a", "b", "none"]), "esp", "ESP")
+    panel = grids.panel(condensed([0, 0, 0, 1], ["a", "b", "none"]), "esp", "ESP")
     assert panel.title.endswith("3 of 0 to 3 images a class")
     picture = panel.stacks[0][1]
     assert (picture[50:98, 50:] == 1).all()
@@ -57,14 +57,14 @@ def test_a_class_with_fewer_images_than_columns_leaves_white_and_the_title_says_
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_than_three_channels_are_grey(channels):
     data = condensed([0], ["a"], channels=channels)
-    picture = figures.panel(data, "esp", "ESP").stacks[0][1]
+    picture = grids.panel(data, "esp", "ESP").stacks[0][1]
     assert np.array_equal(picture[..., :1].repeat(3, -1), picture)
     np.testing.assert_allclose(picture[::6, ::6, 0], data.images[0].mean(0).numpy(), rtol=1e-6)
 
 
 def test_many_classes_stand_in_stacks_side_by_side():
     data = condensed([label for label in range(60) for _ in range(9)], [f"class {i}" for i in range(60)], size=2)
-    panel = figures.panel(data, "esp", "ESP")
+    panel = grids.panel(data, "esp", "ESP")
     assert [len(names) for names, _ in panel.stacks] == [20, 20, 20]
     assert [names[0] for names, _ in panel.stacks] == ["class 0", "class 20", "class 40"]
     assert panel.title.endswith("5 of 9 images a class")
@@ -73,10 +73,8 @@ def test_many_classes_stand_in_stacks_side_by_side():
 
 
 def test_methods_stand_below_one_another_and_ipcs_side_by_side():
-    panels = [
-        figures.panel(condensed([0, 1] * ipc, ["a", "b"], ipc), method, method.upper()) for method in ("esp", "dm") for ipc in (10, 1)
-    ]
-    (axes,) = figures.grid(panels, "digits: synthetic images").axes
+    panels = [grids.panel(condensed([0, 1] * ipc, ["a", "b"], ipc), method, method.upper()) for method in ("esp", "dm") for ipc in (10, 1)]
+    (axes,) = grids.grid(panels, "digits: synthetic images").axes
     assert axes.texts[0].get_text() == "digits: synthetic images"
     places = {title[0]: text.get_position() for text in axes.texts[1:] if len(title := text.get_text().split("\n")) > 1}
     assert set(places) == {"ESP, IPC 1", "ESP, IPC 10", "DM, IPC 1", "DM, IPC 10"}
@@ -88,11 +86,11 @@ def test_methods_stand_below_one_another_and_ipcs_side_by_side():
 def test_no_text_overlaps_another_or_an_image_or_leaves_the_figure(classes, size, letter):
     names = [f"{i}{letter}" for i in range(classes)]
     panels = [
-        figures.panel(condensed([c for c in range(classes) for _ in range(ipc)], names, ipc, size=size), method, "A method of some length")
+        grids.panel(condensed([c for c in range(classes) for _ in range(ipc)], names, ipc, size=size), method, "A method of some length")
         for method in ("esp", "dm")
         for ipc in (1, 10)
     ]
-    figure = figures.grid(panels, "TinyImageNet: synthetic images")
+    figure = grids.grid(panels, "TinyImageNet: synthetic images")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     written = figure.axes[0].texts
@@ -110,25 +108,25 @@ def test_no_text_overlaps_another_or_an_image_or_leaves_the_figure(classes, size
 
 
 def test_a_long_class_name_is_cut_and_dollars_are_no_formula():
-    panel = figures.panel(condensed([0, 1], ["goldfish, Carassius auratus", "$x^{$"]), "esp", "$\\$")
+    panel = grids.panel(condensed([0, 1], ["goldfish, Carassius auratus", "$x^{$"]), "esp", "$\\$")
     assert panel.stacks[0][0] == ["goldfish, Caras…", "$x^{$"]
-    figure = figures.grid([panel], "$all$")
+    figure = grids.grid([panel], "$all$")
     FigureCanvasAgg(figure).draw()
     assert not any(text.get_parse_math() for text in figure.axes[0].texts)
 
 
 def test_the_png_holds_the_images_pixel_by_pixel_and_both_files_are_the_same_again(tmp_path):
-    panel = figures.panel(condensed([0, 1, 2] * 4, ["a", "b", "c"], size=32), "esp", "ESP")
+    panel = grids.panel(condensed([0, 1, 2] * 4, ["a", "b", "c"], size=32), "esp", "ESP")
     files = []
     for folder in ("one", "two"):
         out = tmp_path / folder / "figure4.png"
-        figures.save(figures.grid([panel], "cifar10"), out)
+        grids.save(grids.grid([panel], "cifar10"), out)
         files.append((out.read_bytes(), out.with_suffix(".pdf").read_bytes()))
         assert sorted(p.name for p in out.parent.iterdir()) == ["figure4.pdf", "figure4.png"]
     assert files[0] == files[1]
     assert files[0][1].startswith(b"%PDF-")
     picture = panel.stacks[0][1]
-    left, top = figures.SPACE + panel.margin, figures.TITLE + figures.SPACE + figures.TITLE
+    left, top = grids.SPACE + panel.margin, grids.TITLE + grids.SPACE + grids.TITLE
     drawn = np.asarray(Image.open(tmp_path / "one/figure4.png").convert("RGB"))
     part = drawn[top : top + picture.shape[0], left : left + picture.shape[1]]
     assert np.array_equal(part, (picture * 255).round().astype(np.uint8))
@@ -148,8 +146,8 @@ def test_the_command_draws_stored_sets(tmp_path, monkeypatch, capsys):
     sets = [stored(tmp_path / f"{method}.safetensors", method=method) for method in ("esp", "dm")]
     out = tmp_path / "figures/grid-digits.png"
     spec = '{"figure": null, "dataset": "digits", "titles": {"esp": "ESP (ours)"}}'
-    monkeypatch.setattr(sys, "argv", ["figures", "--spec", spec, "--condensed", *map(str, sets), "--out", str(out)])
-    figures.main()
+    monkeypatch.setattr(sys, "argv", ["grids", "--spec", spec, "--condensed", *map(str, sets), "--out", str(out)])
+    grids.main()
     assert capsys.readouterr().out == f"{out}: 2 condensed sets\n"
     assert out.with_suffix(".pdf").stat().st_size > 0
     assert min(Image.open(out).size) > 100
@@ -160,5 +158,5 @@ def test_a_set_of_another_dataset_is_refused(tmp_path, dataset):
     path = stored(tmp_path / "esp.safetensors", dataset=dataset)
     message = f"{path}: condenses {dataset or 'something else'}, not digits; leave it out"
     with pytest.raises(UserError, match=re.escape(message)):
-        figures.run({"dataset": "digits", "titles": {}}, [path], tmp_path / "out.png")
+        grids.run({"dataset": "digits", "titles": {}}, [path], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()

@@ -177,7 +177,7 @@ def _footprint(study: Study, figure: str) -> Spec:
     }
 
 
-def _figures(study: Study, figure: str) -> Spec:
+def _grids(study: Study, figure: str) -> Spec:
     asked = study.figures[figure]
     return {"figure": asked.number, "dataset": asked.dataset, "titles": _titles(study, dict.fromkeys(cell[2] for cell in asked.cells))}
 
@@ -224,7 +224,7 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
     "claims": _claims,
     "settings": _settings,
     "footprint": _footprint,
-    "figures": _figures,
+    "grids": _grids,
     "plots": _plots,
     "losses": _losses,
 }

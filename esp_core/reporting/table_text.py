@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from esp_core.reporting.rows import FULL
+from esp_core.reporting.reading import FULL
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES, Layout
 
 NOT_MEASURED = "not measured"
@@ -28,7 +28,7 @@ def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], 
     columns = list(layout.columns)
     if frame.network.nunique() > 1 and "network" not in columns:
         columns.append("network")
-    cells = frame.assign(text=[_entry(one, brief) for one in frame.to_dict("records")])
+    cells = frame.assign(text=[_cell_text(one, brief) for one in frame.to_dict("records")])
     if (frame.ipc > 0).any():
         cells = _repeated(cells, columns)
     return sheet(cells, list(layout.rows), columns, titles)
@@ -114,7 +114,7 @@ def estimate(value: float, low: float, high: float) -> str:
     return signed(value) if low == high or pd.isna(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
-def _entry(one: dict[Any, Any], brief: bool) -> str:
+def _cell_text(one: dict[Any, Any], brief: bool) -> str:
     """Ours and in parentheses the paper's; ours is bold, or the paper's where ours is missing."""
     ours, printed = spread(one["mean"], one["std"]), spread(one["published_mean"], one["published_std"])
     mark = "**{}**".format if one["bold"] else str
