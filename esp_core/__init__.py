@@ -1,6 +1,6 @@
 """Dataset condensation by choice of parametrisation, teacher and objectives.
 
-The public face is loaded on first use, so that the light modules (`provenance`, `study`) never import torch.
+Public names are loaded on first use, so that modules such as `provenance` and `study` never import torch.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""`esp STAGE …`, the same as `python -m esp_core STAGE …`: the one entry point, which loads a stage when it is asked for."""
+"""The command line, `esp STAGE …` or `python -m esp_core STAGE …`. A stage is imported when it is called."""
 
 import importlib
 import sys
@@ -36,7 +36,7 @@ COMMANDS = {
 
 @command
 def main() -> None:
-    """The command line. An unknown command ends with exit code 2."""
+    """Run a command. An unknown one ends with exit code 2."""
     known = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def usage() -> str:
-    """Every command, a line each."""
+    """All commands, one per line."""
     lines = ["usage: esp COMMAND …        esp COMMAND --help says more"]
     for title, group in COMMANDS.items():
         lines += ["", f"{title}:", *(f"  {name:<11} {line}" for name, (_, line) in group.items())]

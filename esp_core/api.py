@@ -1,4 +1,4 @@
-"""Condensing images and testing condensed sets from Python, without Snakemake: a study of one cell, checked as any other, run here."""
+"""Condense images and evaluate condensed sets from Python, without Snakemake: a study of one cell, checked like any other, and run here."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from esp_core.study.provenance import canonical, digest, source_digest
 
 NAME = "mine"
 EPOCHS = 50  # of the experts, MTT's
-# Keys of a study, and the arguments that they come from.
+# The beginnings of a study's keys, and the arguments that they come from.
 RENAMED = (
     (f"datasets.{NAME}.ipc[0]", "ipc"),
     (f"datasets.{NAME}.", ""),
@@ -52,15 +52,14 @@ def condense(
     out: str | Path | None = None,
     **recipe: Any,
 ) -> Condensed:
-    """Condense uint8 images (n, C, H, W) with labels (n,), 0 to classes - 1, into `ipc` images' worth of numbers a class.
+    """Condense uint8 images (n, C, H, W) with labels (n,), 0 to classes - 1, into the numbers of `ipc` images per class.
 
-    In place of both, a map-style torch Dataset of pairs of a picture, or of (C, H, W) uint8 or in [0, 1], and a label. `folder` receives
-    the prepared data, the experts and the set, and is read again by the next call: experts made once serve every IPC and method, and of
-    a larger number only the new ones are trained. `network` is ConvNet-3 of width 128 by default; `experts` how many are trained where the
-    method needs any, by the recipe of Section 4.2 with the changes of `training`; `flip=False` where a mirrored image is another class;
-    `whiten="zca"` where they are to be whitened; `classes` are their names, by default the Dataset's, or numbers; `out` is a file to which
-    the set is written too. Further keywords change the method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises
-    UserError, a line for each mistake, before anything is written.
+    Instead of both, give a map-style torch Dataset of pairs of an image (a picture, or (C, H, W) uint8 or in [0, 1]) and a label. `folder`
+    stores the prepared data, the experts and the set for later calls: experts serve every IPC and method, and a larger `experts` trains
+    only the missing ones. `network` is ConvNet-3 of width 128 by default. `experts` is how many to train if the method needs any, by the
+    recipe of Section 4.2 as changed by `training`. Set `flip=False` if a mirrored image is of another class, and `whiten="zca"` to whiten.
+    `classes` are class names, by default the Dataset's, or numbers. `out` is a file for a copy of the set. Further keywords change the
+    method's recipe, such as iterations=500 or teacher={"start_max": 4}. Raises UserError, a line per mistake, before anything is written.
     """
     if not isinstance(method, str) or method == methods.FULL:
         raise UserError(f"method: {method!r} condenses nothing; use one of {', '.join(methods.names())}, or a name of yours with base=")
@@ -101,14 +100,14 @@ def evaluate(
     flip: bool | None = None,
     **changes: Any,
 ) -> pd.DataFrame:
-    """Train `network` on a condensed set once a seed and test it: the workflow's rows, `stages.evaluate.COLUMNS`, accuracy in percent.
+    """Train `network` on a condensed set, once per seed, and test it. Returns the workflow's rows (`stages.evaluate.COLUMNS`).
 
-    `condensed` is a set, its file, or images (n, C, H, W), uint8 or in [0, 1], with labels (n,) or soft ones (n, K). The test images are
-    such arrays with labels (n,), a torch Dataset as `condense` takes, or a prepared dataset or its file. They are normalised as the set
-    says; where it is a pair, as the prepared dataset says, or else by the pair's own mean and deviation. `network` is a name, or a mapping
-    with settings too; one that the set was made with keeps its settings. `flip`: whether a mirrored image is of the same class, known for
-    the named datasets, else true. Further keywords change the protocol or how it is computed, such as epochs=300 or
-    precision="float32". The accuracies are those of the workflow at the study seed `seed`. Raises UserError.
+    `condensed` is a set, its file, or a pair: images (n, C, H, W), uint8 or in [0, 1], and labels (n,) or soft labels (n, K). Test images
+    are such arrays with labels (n,), a torch Dataset as for `condense`, or a prepared dataset or its file. They are normalised like the
+    set; for a pair, like the prepared dataset, else by the pair's own mean and standard deviation. `network` is a name or a mapping with
+    settings; the network that the set was made with keeps its settings. `flip`: whether a mirrored image is of the same class; known for
+    named datasets, else true. Further keywords change the protocol or how it runs, such as epochs=300 or precision="float32". Accuracies
+    are in percent and equal the workflow's at the study seed `seed`. Raises UserError.
     """
     from esp_core.stages.evaluate import COLUMNS, Evaluation
 
@@ -124,7 +123,7 @@ def evaluate(
 
 
 def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int, flip: bool | None, **settings: Any) -> job_specs.Spec:
-    """The spec of the job that tests `made` on `network` in a study with the section `evaluation` of `settings`; see `evaluate`."""
+    """The spec of the job that evaluates `made` on `network`, in a study with the section `evaluation` of `settings`; see `evaluate`."""
     job = {"dataset": NAME, "method": NAME, "network": {}, **made.metadata.get("spec", {})}
     dataset, method, ipc = job["dataset"], job["method"], made.task.ipc
     own = methods.merge({"name": "convnet3"}, {"name": network} if isinstance(network, str) else network)
@@ -151,7 +150,7 @@ def evaluation_spec(made: Condensed, network: str | dict[str, Any], *, seed: int
 
 
 def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
-    """A set, its file, or a pair of images and labels, as a set; a pair is normalised as `data` are, or else by its own moments."""
+    """The set, whether given as such, as a file or as a pair. A pair is normalised like `data`, else by its own mean and deviation."""
     if not isinstance(condensed, tuple | list):
         return condensed if isinstance(condensed, Condensed) else load_condensed(condensed)
     values, labels = condensed
@@ -168,7 +167,7 @@ def _as_set(condensed: Any, data: "Dataset | None") -> Condensed:
 
 
 def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], place: torch.device) -> "Dataset":
-    """Test images as a dataset on a device, of the classes and the normalisation of `made`."""
+    """Test images as a dataset on a device, with the classes and the normalisation of `made`."""
     if pixels.dtype != np.uint8 and not ((pixels >= 0) & (pixels <= 1)).all():
         raise UserError(f"test_images: from {pixels.min()} to {pixels.max()}; give uint8, or numbers in [0, 1], not normalised")
     check_labels(targets, made.classes, "test_labels")
@@ -177,14 +176,14 @@ def _tested(made: Condensed, pixels: NDArray[Any], targets: NDArray[np.int64], p
 
 
 def _training(changes: Any, count: Any) -> Any:
-    """The section `experts`, each in a shard of its own."""
+    """The section `experts`, with one expert per shard."""
     if isinstance(changes, Mapping) and (wrong := {"count", "shard", "import"} & changes.keys()):
         raise UserError(f"training.{min(wrong)}: unknown key; give their number as experts=")
     return methods.merge({"epochs": EPOCHS, "count": count, "shard": 1}, changes or {})
 
 
 def _study(config: dict[str, Any], renamed: Iterable[tuple[str, str]]) -> Study:
-    """The study of `config`. Raises UserError whose lines name arguments: `renamed` has the beginnings of keys, and what to say instead."""
+    """The study of `config`. Raises UserError that names arguments: `renamed` maps the beginnings of keys to those of arguments."""
     try:
         return Study(json.loads(json.dumps(config, default=_plain)))
     except UserError as error:
@@ -195,14 +194,14 @@ def _study(config: dict[str, Any], renamed: Iterable[tuple[str, str]]) -> Study:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as Python's own."""
+    """A NumPy number as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise UserError(f"{value!r} of type {type(value).__name__}: a setting is text, a number, a list or a mapping")
 
 
 def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple[str, ...]], folder: Path) -> Path:
-    """Try, prepare, train experts and distil, as far as `folder` lacks it. A file's name holds all that its content depends on."""
+    """Check, prepare, train experts and distil, as far as `folder` lacks the results. A file name depends on all that its content does."""
     from esp_core.stages import distill, trial
 
     pixels, targets, classes = arrays
@@ -220,7 +219,7 @@ def _run(study: Study, cell: tuple[str, str, str], arrays: tuple[Any, Any, tuple
 
 
 def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tuple[str, ...], folder: Path, whiten: str | None) -> Path:
-    """The images as a prepared dataset, all of them for training: what tests the set is the caller's to keep apart."""
+    """The images as a prepared dataset for training only; the caller keeps test images separate."""
     from esp_core.datasets import store
     from esp_core.datasets.source import Part, Source
 
@@ -234,7 +233,7 @@ def _prepared(pixels: NDArray[np.uint8], targets: NDArray[np.int64], classes: tu
 
 
 def _experts(study: Study, data: Path, folder: Path) -> Path:
-    """The manifest of as many experts as `study` asks for, each trained once for all calls that want it."""
+    """The manifest of the experts that `study` asks for; experts that exist already are not trained again."""
     from esp_core.trajectories import manifest
     from esp_core.trajectories.train_shard import produce
 

@@ -1,1 +1,1 @@
-"""Differentiable augmentation: draw first, apply as often as needed."""
+"""Differentiable augmentation: random draws are made first and can then be applied repeatedly."""

@@ -1,8 +1,8 @@
-"""Differentiable siamese augmentation (Zhao and Bilen, 2021): one operation per draw, replayable on any batch.
+"""Differentiable siamese augmentation (Zhao and Bilen, 2021): one operation per draw, which can be replayed on any batch.
 
-A draw is made on the CPU from a generator and then applied: to the real and the synthetic images alike, and to the
-same images again on a second walk. Operations and strengths are those of DSA's "S" mode. Crop and scale are products with two small
-matrices; their gradients and that of a rotation have one order of sums on a GPU too. Images are normalised, so zero is the mean colour.
+A draw is made on the CPU from a generator and then applied to real and synthetic images alike, and again to the same images in the second
+pass. Operations and strengths are those of DSA's "S" mode. Crop and scale are products with two small matrices. Their gradients, and the
+gradient of a rotation, add up in a fixed order on a GPU too. Images are normalised, so zero is the mean colour.
 """
 
 import math
@@ -20,11 +20,11 @@ OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT = 0.125, 0.5  # of the image's side
 SCALE, ROTATE = 1.2, 15.0  # factor, degrees
-ORDERED = ("cpu",)  # where torch's own gradient of a rotation adds up in one order; it is faster there than ours
+ORDERED = ("cpu",)  # where torch's own gradient of a rotation adds up in a fixed order; it is faster there than ours
 
 
 class Share(NamedTuple):
-    """The images that one operation takes, `where` (m,) int64 or all of them, and its numbers for each, (m, 4)."""
+    """The images that one operation changes, `where` (m,) int64 (None: all), and their random numbers, (m, 4)."""
 
     operation: str
     where: Tensor | None
@@ -32,12 +32,12 @@ class Share(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Draws for particular images, to be applied to them as often as needed. `send` takes it to the images' device."""
+    """Draws assigned to particular images; can be applied repeatedly. `send` copies it to the images' device."""
 
-    rounds: tuple[tuple[Share, ...], ...]  # one after the other; the shares of one have different images
+    rounds: tuple[tuple[Share, ...], ...]  # applied in turn; the shares of a round cover different images
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Augment images (n, C, H, W), those that it was made for."""
+        """Augment the images (n, C, H, W) that it was made for."""
         for shares in self.rounds:
             out = images
             for operation, where, uniforms in shares:
@@ -52,13 +52,13 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """One operation and its four uniform numbers for each of `len(operations)` groups of images."""
+    """An operation and four uniform random numbers for each of `len(operations)` groups of images."""
 
     operations: tuple[str, ...]
     uniforms: Tensor  # (groups, 4) in [0, 1), CPU
 
     def at(self, group: Tensor | None = None) -> Placement:
-        """For images of which image i takes draw `group[i]` ((n,) int64, CPU), or draw i without `group`; on the CPU."""
+        """The draws for images: image i takes draw `group[i]` ((n,) int64, CPU), or draw i without `group`. The result is on the CPU."""
         u = self.uniforms if group is None else self.uniforms[group]
         if len(set(self.operations)) == 1:
             return Placement(((Share(self.operations[0], None, u),) if self.operations[0] != "none" else (),))
@@ -68,27 +68,27 @@ class Draw:
         return Placement((tuple(Share(operation, at, u[at]) for operation, at in places if len(at) and operation != "none"),))
 
     def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
-        """Augment images (n, C, H, W), see `at`."""
+        """Augment images (n, C, H, W); `group` as in `at`."""
         return send(self.at(group), images.device)(images)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Draws that are applied one after the other."""
+    """Draws that are applied in turn."""
 
     draws: tuple[Draw, ...]
 
     def at(self, group: Tensor | None = None) -> Placement:
-        """As `Draw`."""
+        """As in `Draw`."""
         return Placement(tuple(one for draw in self.draws for one in draw.at(group).rounds))
 
     def __call__(self, images: Tensor, group: Tensor | None = None) -> Tensor:
-        """As `Draw`."""
+        """As in `Draw`."""
         return send(self.at(group), images.device)(images)
 
 
 def parse(strategy: str) -> tuple[str, ...]:
-    """The operations of a strategy such as "color_crop_cutout_flip_scale_rotate"; "none" is the empty one."""
+    """The operations of a strategy such as "color_crop_cutout_flip_scale_rotate"; none for "none"."""
     operations = () if strategy in ("", "none") else tuple(strategy.split("_"))
     if unknown := set(operations) - set(OPERATIONS):
         raise UserError(f"augment: unknown operation {', '.join(sorted(unknown))}; use {'_'.join(OPERATIONS)} or a part of it")
@@ -96,12 +96,12 @@ def parse(strategy: str) -> tuple[str, ...]:
 
 
 def draw(strategy: str, groups: int, generator: torch.Generator, *, same_operation: bool = False) -> Draw | Chain:
-    """Draw an operation for each of `groups` groups, or one for all with `same_operation`, and their numbers.
+    """Draw an operation for each of `groups` groups, or one for all with `same_operation`, and the random numbers of each group.
 
-    A strategy of several joined by + takes one of each, in their order: "color+crop_scale" is colour, then crop or scale.
+    A strategy of parts joined by + draws one operation from each part, in order: "color+crop_scale" is colour, then crop or scale.
 
-    Training draws one operation a batch and numbers per image (`same_operation`, groups = images); matching draws one of
-    each per class and shares it between the real and the synthetic images of that class.
+    Training draws one operation per batch and numbers per image (`same_operation`, groups = images). Matching draws both per class and
+    shares them between the real and the synthetic images of that class.
     """
     if "+" in strategy:
         return Chain(tuple(cast(Draw, draw(part, groups, generator, same_operation=same_operation)) for part in strategy.split("+")))
@@ -123,7 +123,7 @@ def _color(x: Tensor, u: Tensor) -> Tensor:
 def _cutout(x: Tensor, u: Tensor) -> Tensor:
     side = x.shape[-1]
     hole = int(side * CUTOUT + 0.5)
-    # The centre lies anywhere in the image, so that part of the hole may fall outside it.
+    # The centre is anywhere in the image, so part of the hole may be outside.
     low = (u[:, :2] * (side + 1 - hole % 2)).floor() - hole // 2  # (n, 2)
     line = torch.arange(side, device=x.device)
     inside = (line >= low[..., None]) & (line < low[..., None] + hole)  # (n, 2, side)
@@ -153,7 +153,7 @@ def _line(x: Tensor) -> Tensor:
 
 
 def _resample(x: Tensor, at: Tensor) -> Tensor:
-    """Square x at columns `at[:, 0]` and rows `at[:, 1]`, (n, 2, side) in pixels, linearly between two neighbours; zeros outside."""
+    """Sample square x at columns `at[:, 0]` and rows `at[:, 1]`, (n, 2, side) in pixels, by linear interpolation; zeros outside."""
     columns, rows = (1 - (at[..., None] - _line(x)).abs()).clamp(min=0).unsqueeze(2).unbind(1)  # weights (n, 1, side, side)
     return rows @ x @ columns.transpose(2, 3)
 
@@ -164,12 +164,12 @@ def _rotate(x: Tensor, u: Tensor) -> Tensor:
 
 
 def rotation(x: Tensor, angle: Tensor) -> Tensor:
-    """`_sampled`, with a gradient that adds up in one order on every device."""
+    """`_sampled`, with a gradient that adds up in a fixed order on every device."""
     return cast(Tensor, _Rotation.apply(x, angle, False))  # type: ignore[no-untyped-call]
 
 
 class _Rotation(torch.autograd.Function):
-    """`_sampled` with `_spread` as its gradient, and the reverse."""
+    """`_sampled` with `_spread` as its gradient, and vice versa."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, angle: Tensor, backward: bool) -> Tensor:
@@ -183,17 +183,17 @@ class _Rotation(torch.autograd.Function):
 
 
 def _sampled(x: Tensor, angle: Tensor) -> Tensor:
-    """Square x (n, C, S, S), turned about its middle by `angle` (n,), linearly between neighbours; zeros outside."""
+    """Square x (n, C, S, S) rotated about its centre by `angle` (n,), by linear interpolation; zeros outside."""
     cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
     grid = F.affine_grid(torch.stack([cos, -sin, none, sin, cos, none], 1).view(-1, 2, 3), list(x.shape), align_corners=True)
     return F.grid_sample(x, grid, padding_mode="zeros", align_corners=True)
 
 
 def _spread(x: Tensor, angle: Tensor) -> Tensor:
-    """The transpose of `_sampled`: each pixel gathers from the nine around the place where it went.
+    """The transpose of `_sampled`: each input pixel gathers from nine output pixels around the place to which it is rotated.
 
-    A pixel is read by those whose own place, turned, is less than a pixel away in x and in y. Up to 15 degrees these lie within
-    sin + cos < 1.23 pixels of where it went, so among the nine that are nearest.
+    `_sampled` reads an input pixel for the output pixels that, rotated, are less than a pixel away from it in x and in y. Up to 15 degrees
+    they are within sin + cos < 1.23 pixels of that place, so they are among its nine nearest pixels.
     """
     side, middle = x.shape[-1], (x.shape[-1] - 1) / 2
     line, beside = _line(x) - middle, torch.arange(-1.0, 2.0, device=x.device, dtype=x.dtype)
@@ -207,7 +207,7 @@ def _spread(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def _turned(places: Tensor, angle: Tensor) -> Tensor:
-    """Places, x and y in the last dimension but two, turned by each `angle` (n,): (n, 2, …)."""
+    """Points (x and y in the third dimension from the end) rotated by each `angle` (n,): (n, 2, …)."""
     cos, sin = (value.view(-1, 1, 1) for value in (angle.cos(), angle.sin()))
     x, y = places.unbind(-3)
     return torch.stack([cos * x - sin * y, sin * x + cos * y], 1)

@@ -1,7 +1,7 @@
-"""Image data: prepared once into one HDF5 file per dataset, then opened as tensors on any device.
+"""Image data: each dataset is prepared once as one HDF5 file, then opened as tensors on any device.
 
-A kind is a module of this package with `read(request, **options) -> Source`; `catalogue` says where the
-official files are. The public face is loaded on first use, since the Snakefile reads `catalogue` without torch or h5py.
+A kind is a module of this package with `read(request, **options) -> Source`; `catalogue` lists the official files.
+Public names are loaded on first use, since the Snakefile reads `catalogue` without torch or h5py.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Split", "load"]
 
-FORMAT = "esp-dataset-1"  # written into every prepared file, and asked for when one is opened
+FORMAT = "esp-dataset-1"  # stored in every prepared file and checked when it is opened
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Images and labels that a user keeps as arrays in one file. `npz` and `hdf5` open the file."""
+"""A user's own images and labels as arrays in one file. `npz` and `hdf5` open the file."""
 
 import tokenize
 import zipfile
@@ -26,13 +26,13 @@ TRAIN = (*_usual("train"), ("images", "labels"))
 TEST = _usual("test")
 VALIDATION = _usual("val") + _usual("valid") + _usual("validation")
 COLOURS = (1, 3)
-# What NumPy and h5py raise for files with injuries.
+# What NumPy and h5py raise for damaged files.
 DAMAGED = (
     *(OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, OverflowError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 
-Arrays = Mapping[str, Any]  # of a file that is open, by name; np.asarray reads one
+Arrays = Mapping[str, Any]  # by name, of an open file; np.asarray reads one
 
 
 def source(
@@ -50,8 +50,8 @@ def source(
 ) -> Source:
     """Images uint8, or floating-point in [0, 1], as (N, H, W), (N, H, W, C) or (N, C, H, W), and labels (N,) or (N, 1) from 0.
 
-    Arrays are found under the usual names, MedMNIST's among them, or those given. Validation images are the test images where there
-    are no others. Raises UserError.
+    Arrays are found by the usual names, MedMNIST's included, or by those given. Validation images serve as test images if there are no
+    others. Raises UserError.
 
     path: the file
     images: name of the array of training images
@@ -83,7 +83,7 @@ def source(
 
 @contextmanager
 def reading(where: str | Path) -> Iterator[None]:
-    """Turn what NumPy and h5py raise for a file with injuries into a UserError."""
+    """Turn what NumPy and h5py raise for a damaged file into a UserError."""
     try:
         yield
     except DAMAGED as error:
@@ -94,7 +94,7 @@ def reading(where: str | Path) -> Iterator[None]:
 def _find(
     content: Arrays, file: Path, given: tuple[str | None, str | None], usual: Sequence[tuple[str, str]], option: str
 ) -> tuple[str, str] | None:
-    """The names of an array of images and one of labels, or None."""
+    """The names of an image array and a label array, or None."""
     if given == (None, None):
         return next((pair for pair in usual if set(pair) <= set(content)), None)
     images, labels = given

@@ -1,7 +1,7 @@
 """Facts about the datasets that this project knows by name. Standard library only: the Snakefile reads it.
 
-Sizes and SHA-256 are those of the official distributions, as TensorFlow Datasets (CIFAR archives) and torchvision (SVHN) record
-them; that of TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
+Sizes and SHA-256 are those of the official files, as recorded by TensorFlow Datasets (CIFAR archives) and torchvision (SVHN); that of
+TinyImageNet is the one that several public projects give for the same MD5. `python -m esp_core download` verifies them.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from esp_core.datasets.official import File
 
 @dataclass(frozen=True)
 class Entry:
-    """A dataset known by name. `shape` is (C, H, W); `images_per_class` that of the smallest class of the `train` images.
+    """A dataset known by name. `shape` is (C, H, W); `images_per_class` is the size of the smallest class in the `train` images.
 
-    `flip` says whether a mirrored image still belongs to its class. `mean` and `std`, a number for each channel of pixels in [0, 1], are
-    those by which the code of DC, DSA and DM normalises; MTT, CAFE and IDC take CIFAR-10's for CIFAR-100 too. The official files lie at
-    `url`: an `archive`, a tar or zip that holds `folder`, or the `members` themselves, named relative to that folder. Members are verified
-    one by one; where there are none, only the archive can be.
+    `flip` says whether a mirrored image still belongs to its class. `mean` and `std`, a number per channel of pixels in [0, 1], are those
+    of DC's, DSA's and DM's code; MTT, CAFE and IDC use CIFAR-10's for CIFAR-100 too. The official files are at `url`: an `archive` (tar or
+    zip) that contains `folder`, or the `members` themselves, named relative to that folder. Members are verified one by one; without them,
+    only the archive can be verified.
     """
 
     title: str
@@ -123,5 +123,5 @@ ENTRIES = {
 
 
 def is_official(kind: str) -> bool:
-    """Whether `kind` reads files that `python -m esp_core download` gets."""
+    """Whether `python -m esp_core download` gets the files of `kind`."""
     return kind in ENTRIES and bool(ENTRIES[kind].url)

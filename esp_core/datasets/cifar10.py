@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 and 10,000 colour images of 32 x 32 in ten classes."""
+"""CIFAR-10: 50,000 training and 10,000 test colour images of 32 x 32 in ten classes."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""CIFAR-100: 50,000 and 10,000 colour images of 32 x 32; the 100 fine classes, not the 20 coarse ones."""
+"""CIFAR-100: 50,000 training and 10,000 test colour images of 32 x 32; the 100 fine classes, not the 20 coarse ones."""
 
 from functools import partial
 

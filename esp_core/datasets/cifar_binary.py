@@ -19,7 +19,7 @@ Names = tuple[str, ...]
 
 
 def source(train: Names, test: Names, classes: Names, labels: int, request: Request, *, size: Literal[32, 16, 8] = 32) -> Source:
-    """The records of the files `train` and `test`, each with so many `labels`, of which the last is the class.
+    """The records of the files `train` and `test`, each with `labels` label bytes, of which the last is the class.
 
     size: pixels along a side, to which the images are averaged, for small studies
     """

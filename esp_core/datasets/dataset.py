@@ -32,7 +32,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images on one device. `normalisation` is that of all training images, or a published one."""
+    """Training and test images on one device. `normalisation` is measured on all training images, or published."""
 
     name: str
     train: Split
@@ -48,20 +48,20 @@ class Dataset:
         return channels, height, width
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What networks see, float32, of `images` (n, C, H, W): uint8, or floating-point in [0, 1], maybe with a gradient."""
+        """The network input, float32, for `images` (n, C, H, W): uint8, or floating-point in [0, 1]; differentiable."""
         return self.normalisation.normalise(images).float()
 
     def holdout(self, fraction: float, seed: int) -> "Dataset":
         """A Dataset without the test images: its `test` is `fraction` of the training images, its `train` the rest.
 
-        Stratified and a function of `seed` alone. The normalisation stays as it is, so that networks trained on either agree.
+        The split is stratified and depends only on `seed`. The normalisation does not change, so networks trained on either dataset agree.
         Raises UserError for a class of one image.
         """
         kept, held = stratified(self.train.labels, fraction, "holdout", seed, classes=self.classes)
         return replace(self, train=self.train[kept], test=self.train[held], digest=digest(f"{self.digest}:holdout:{fraction}:{seed}"))
 
     def check_ipc(self, ipc: int) -> None:
-        """Raise UserError where a class has fewer than `ipc` training images."""
+        """Raise UserError if a class has fewer than `ipc` training images."""
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
         if int(counts.min()) < ipc:
             label = int(counts.argmin())
@@ -72,9 +72,9 @@ class Dataset:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", validation: float | None = None) -> Dataset:
-    """Open what `python -m esp_core prepare` wrote. Raises UserError for a missing, foreign or damaged file.
+    """Open a file that `python -m esp_core prepare` wrote. Raises UserError if it is missing, damaged or something else.
 
-    With `validation` the test images are left alone: that part of the training images, always the same, takes their place.
+    With `validation`, that part of the training images, always the same, replaces the test images.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The embedded dataset: the 1,797 handwritten digits of scikit-learn, 8 x 8 with values 0 to 16, in 1,400 and 397 images.
+"""The embedded dataset: the 1,797 handwritten digits of scikit-learn, 8 x 8 with values 0 to 16; 1,400 for training, 397 for test.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test part).
 CC BY 4.0.
@@ -16,7 +16,7 @@ TEST = 397
 
 
 def read(request: Request, *, size: Annotated[int, ">= 8"] = 16) -> Source:
-    """Grey images (1, size, size). The stratified split is the same whatever the study's seed.
+    """Grey images (1, size, size). The stratified split does not depend on the study's seed.
 
     size: pixels along a side, to which the images are resized bilinearly
     """

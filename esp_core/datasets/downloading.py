@@ -1,4 +1,4 @@
-"""Get a dataset's official files from its server, another one or a folder, verify them, and list them in files.json."""
+"""Get a dataset's official files from its server, a mirror or a folder, verify them, and list them in files.json."""
 
 import json
 import os
@@ -25,9 +25,9 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeEr
 
 
 def download(spec: dict[str, Any], out: Path) -> None:
-    """Get, verify and list in `out` the files of the kind that `spec` names. Raises UserError; then `out` is not written.
+    """Get and verify the files of the kind that `spec` names, and list them in `out`. On a UserError `out` is not written.
 
-    The list holds facts about the files alone, no time and no version, so that a repeated download changes nothing below it.
+    The list holds facts about the files only, no time or version, so that a repeated download changes nothing downstream.
     """
     kind = spec["kind"]
     if not is_official(kind):
@@ -52,7 +52,7 @@ def download(spec: dict[str, Any], out: Path) -> None:
 
 
 def _local(source: str) -> Path | None:
-    """The folder that `source` names, or None for a server."""
+    """The folder that `source` names; None for a server."""
     parts = urlsplit(source)
     if parts.scheme in ("http", "https"):
         return None
@@ -60,7 +60,7 @@ def _local(source: str) -> Path | None:
 
 
 def _from_folder(mirror: Path, kind: str, entry: Entry, out: Path) -> tuple[Path, str]:
-    """The folder of official files that a local mirror holds, or to which its archive was unpacked, and what was verified."""
+    """The folder with the official files in a local mirror, or where its archive was unpacked; and what was verified."""
     first = PurePosixPath(entry.folder, entry.members[0].name if entry.members else "wnids.txt")
     for place in (mirror, mirror / kind):
         if (place / first).is_file():
@@ -73,7 +73,7 @@ def _from_folder(mirror: Path, kind: str, entry: Entry, out: Path) -> tuple[Path
 
 
 def _from_server(source: str, entry: Entry, out: Path) -> tuple[Path, str]:
-    """The same for a server: the archive is fetched, or the members where there is none."""
+    """As `_from_folder`, for a server: fetch the archive or, if there is none, the members."""
     if entry.archive is None:
         return _fetch_members(source, entry, out)
     path = out / entry.archive.name
@@ -108,10 +108,10 @@ def _fetch_members(source: str, entry: Entry, out: Path) -> tuple[Path, str]:
 
 
 def _unpacked(path: Path, entry: Entry, out: Path, repacked: bool) -> tuple[Path, str]:
-    """Unpack beneath `out`, all or nothing, where an older folder is replaced.
+    """Unpack below `out`, completely or not at all; replaces an older folder.
 
-    A `repacked` archive may differ from the official one where its members can be verified. Then only these are unpacked; else all but
-    the unlabelled test images of TinyImageNet.
+    A `repacked` archive may differ from the official one if its members can be verified, and only members are unpacked. Without members,
+    everything except the unlabelled test images of TinyImageNet is unpacked.
     """
     remedy, folder = _remedy(entry), out / entry.folder
     if entry.archive and not (repacked and entry.members):
@@ -135,7 +135,7 @@ def _unpacked(path: Path, entry: Entry, out: Path, repacked: bool) -> tuple[Path
 
 
 def unpack(archive: Path, place: Path, wanted: Callable[[str], bool], remedy: str) -> None:
-    """Write the files of a zip or tar, however it is compressed, whose names `wanted` accepts to `place`; never outside it, no links.
+    """Write those files of a zip or tar (any compression) whose names `wanted` accepts to `place`. Links and outside paths are refused.
 
     Raises UserError, ending in `remedy`, for a damaged archive.
     """
@@ -148,7 +148,7 @@ def unpack(archive: Path, place: Path, wanted: Callable[[str], bool], remedy: st
                 chosen = [member for member in content if member.isfile() and wanted(str(PurePosixPath(member.name)))]
                 content.extractall(place, chosen, filter="data")
     except DAMAGED as error:
-        if getattr(error, "errno", None):  # the system's, such as a full disk
+        if getattr(error, "errno", None):  # an error of the system, such as a full disk
             raise
         raise UserError(f"{archive}: damaged or cut short ({type(error).__name__}); {remedy}") from error
 

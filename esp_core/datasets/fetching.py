@@ -1,4 +1,4 @@
-"""Get one file over HTTP: it goes on where it stopped, tries again when the line breaks, and says how far it is."""
+"""Get one file over HTTP, with resumption, retries and progress."""
 
 import sys
 import time
@@ -15,18 +15,18 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before the second, third â€
 TIMEOUT = 30.0
 BLOCK = 1_000_000
 MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers of a server that may change
-BROKEN = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)  # HTTPError is an URLError
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # server answers after which a retry may succeed
+BROKEN = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)  # HTTPError is a URLError
 
 
 class NotServedError(UserError):
-    """The server is there, but does not hold the file."""
+    """The server answers but does not have the file."""
 
 
 def fetch(url: str, path: Path) -> None:
-    """Write what `url` serves to `path`. Until it is whole it lies beside it under the suffix .part, from which a later call goes on.
+    """Write what `url` serves to `path`. Until complete it is stored with the suffix .part, from which a later call resumes.
 
-    Raises NotServedError where the server refuses the file, UserError where it cannot be reached or the disk is full.
+    Raises NotServedError if the server refuses the file, UserError if it cannot be reached or the disk is full.
     """
     part, problem = path.with_name(f"{path.name}.part"), None
     with naming(path):
@@ -40,7 +40,7 @@ def fetch(url: str, path: Path) -> None:
                 part.replace(path)
                 return
             except BROKEN as error:
-                if isinstance(error, HTTPError) and error.code == 416:  # nothing follows what is there: it is of another file
+                if isinstance(error, HTTPError) and error.code == 416:  # no bytes follow the stored part: it is of another file
                     part.unlink(missing_ok=True)
                 elif isinstance(error, HTTPError) and error.code not in TRANSIENT:
                     raise NotServedError(f"{url}: the server answers {error.code} {error.reason}; {MIRROR}") from error
@@ -50,7 +50,7 @@ def fetch(url: str, path: Path) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Add to `part` what it lacks; a server that knows no ranges sends all of it again."""
+    """Append to `part` what is missing; a server without range requests sends everything again."""
     start = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "esp-core", **({"Range": f"bytes={start}-"} if start else {})}
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:

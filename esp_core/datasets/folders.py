@@ -1,6 +1,6 @@
-"""What a folder of images holds: its parts, classes and files, found in the same way to read it and to notice that it changed.
+"""The content of a folder of images: parts, classes and files. The same search serves to read it and to detect changes.
 
-Standard library only: the Snakefile reads it. What is left out, or taken in a way that could surprise, is counted by reason.
+Standard library only: the Snakefile reads it. What is left out, or used in a possibly unexpected way, is counted by reason.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from esp_core.runtime.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-CLUTTER = frozenset({"__macosx", "@eadir"})  # of macOS's archives and of network disks; both hold copies of images
+CLUTTER = frozenset({"__macosx", "@eadir"})  # made by macOS's archives and by network disks; both hold copies of images
 _OBJECT = r"[\W_]*(set|data|split|part|images?|imgs?|files?|folder)?[\W_]*\d*"
 PARTS = {
     "training": re.compile(rf"(train|training|trn){_OBJECT}"),
@@ -21,14 +21,14 @@ PARTS = {
     "validation": re.compile(rf"(val|valid|validation|dev|eval|evaluation){_OBJECT}"),
 }
 
-LONGEST = 40  # letters of a class name that a numbered folder keeps
+LONGEST = 40  # letters of a class name in a numbered folder name
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 OTHER = re.compile(r"[^\w-]")
-# Names that Windows keeps for devices, and folders that readers take for parts of a dataset.
+# Names that Windows reserves for devices, and folders that readers take for parts of a dataset.
 TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|(train|test|val|dev|eval|hold).*|.*macosx)", re.IGNORECASE)
 
 Entry = os.DirEntry[str]
-Remarks = Counter[str]  # those of `source`, which is not light
+Remarks = Counter[str]  # as in `source`, which imports numpy
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """A folder of images. `test` is None where it has to be made from the training images."""
+    """A folder of images. `test` is None if it has to be split from the training images."""
 
     classes: tuple[str, ...]
     train: Part
@@ -53,14 +53,14 @@ def located(path: str) -> Path:
     """The path that a user gave, with ~ as the home folder."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # the home of an unknown user
+    except RuntimeError:  # the home folder of an unknown user
         return Path(path)
 
 
 def find(root: Path) -> Found:
-    """The images of `root`: those of its training and test folders or, where it has none, of its class folders.
+    """The images of `root`: in its training and test folders or, if it has none, in its class folders.
 
-    Raises UserError, one line, for a folder whose parts or classes cannot be told, and for a class without images.
+    Raises UserError, of one line, for a folder whose parts or classes are unclear, and for a class without images.
     """
     remarks: Remarks = Counter()
     train, test = _parts(root, remarks)
@@ -71,7 +71,7 @@ def find(root: Path) -> Found:
 
 
 def listed(folder: Path | str, remarks: Remarks, *, links: bool = True) -> tuple[list[Entry], list[Entry]]:
-    """Folders and image files that lie directly in `folder`, by name; the rest is counted. `links` to folders count as folders."""
+    """Folders and image files directly in `folder`, by name; all else is counted. With `links`, links to folders count as folders."""
     inside, images = [], []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -91,23 +91,23 @@ def listed(folder: Path | str, remarks: Remarks, *, links: bool = True) -> tuple
 
 
 def part_of(name: str) -> str | None:
-    """The part of a dataset, training, test or validation, that a folder of this name holds by custom."""
+    """The part of a dataset (training, test or validation) that a folder of this name usually holds."""
     return next((part for part, pattern in PARTS.items() if pattern.fullmatch(name.lower())), None)
 
 
 def _what(entry: Entry, links: bool) -> tuple[bool, bool]:
-    """Whether an entry is a folder, or a link to one that does not hold the link itself; and whether it is a file."""
+    """Whether an entry is a folder, or a link to one that does not contain the link; and whether it is a file."""
     try:
         is_folder, path = entry.is_dir(follow_symlinks=links), Path(entry.path)
         if is_folder and entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
             return False, False
         return is_folder, entry.is_file()
-    except OSError:  # a link in a circle
+    except OSError:  # a circular link
         return False, False
 
 
 def _parts(root: Path, remarks: Remarks) -> tuple[Path, Path | None]:
-    """The folders of the training and of the test images; validation images are the test images where there are no others."""
+    """The folders of training and test images; validation images serve as test images if there are no others."""
     folders = [entry.name for entry in listed(root, Counter())[0]]
     named = {part: [name for name in folders if part_of(name) == part] for part in PARTS}
     parts = [name for names in named.values() for name in names]
@@ -133,7 +133,7 @@ def _parts(root: Path, remarks: Remarks) -> tuple[Path, Path | None]:
 
 
 def _class_names(root: Path, remarks: Remarks) -> list[str]:
-    """The names of the class folders. Raises UserError where there are none, and for one that cannot be a class."""
+    """The names of the class folders. Raises UserError if there are none, or one cannot be a class."""
     inside, images = listed(root, Counter())
     if not inside and images:
         raise UserError(f"{root}: {len(images)} images lie in it without class folders; sort them into {root}/<class> or remove the folder")
@@ -157,7 +157,7 @@ def _part(root: Path, classes: Sequence[str], remarks: Remarks) -> Part:
 
 
 def _within(folder: Path | str, remarks: Remarks, nested: bool = False) -> Iterator[Entry]:
-    """The images of a class folder in the order of their paths, those of folders inside it too."""
+    """The images of a class folder, nested folders included, in the order of their paths."""
     inside, images = listed(folder, remarks, links=False)
     remarks["images in folders inside a class folder, taken for that class"] += nested * len(images)
     if parts := [entry.path for entry in inside if part_of(entry.name)]:
@@ -170,21 +170,21 @@ def _within(folder: Path | str, remarks: Remarks, nested: bool = False) -> Itera
 
 
 def _count_loose(root: Path, remarks: Remarks) -> None:
-    """Count what lies in `root` itself and not in a class folder."""
+    """Count the images directly in `root`, outside the class folders."""
     remarks["images outside the class folders left out"] += len(listed(root, remarks)[1])
 
 
 def _size(folder: Path | str) -> int:
-    """How many images lie in and beneath a folder."""
+    """The number of images in and below a folder."""
     inside, images = listed(folder, Counter(), links=False)
     return len(images) + sum(_size(entry.path) for entry in inside)
 
 
 def folder_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """A folder name for each class: all different, also where case does not count, and in the classes' order when sorted.
+    """A folder name for each class: all different, even without case, and sorted in the order of the classes.
 
-    They are the classes' own names where these can be that; otherwise each is the label, with leading zeros, and what of the name
-    every file system takes: ("b", "a/c") gives 0-b and 1-a_c.
+    They are the class names if these can serve as such. Otherwise each is the label, with leading zeros, and the characters of the
+    name that every file system accepts: ("b", "a/c") gives 0-b and 1-a_c.
     """
     plain = all(PLAIN.fullmatch(name) and not TAKEN.fullmatch(name) for name in classes)
     if plain and list(classes) == sorted(classes) and len({name.casefold() for name in classes}) == len(classes):

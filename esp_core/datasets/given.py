@@ -1,4 +1,4 @@
-"""Images that a caller hands over in Python: arrays with labels, or a map-style torch Dataset that has both."""
+"""Images given in Python: arrays with labels, or a map-style torch Dataset."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from esp_core.runtime.progress import Progress
 def images_and_labels(
     images: Any, labels: ArrayLike | None = None, name: str = "", *, floats: bool = False
 ) -> tuple[NDArray[Any], Labels, tuple[str, ...]]:
-    """Images (n, C, H, W), labels (n,) int64, and the names of the classes where a torch Dataset has them.
+    """Images (n, C, H, W), labels (n,) int64 and, from a torch Dataset, the names of the classes.
 
-    Without `labels`, `images` is such a Dataset, of pairs of a picture of Pillow's, or (C, H, W) uint8 or in [0, 1], and a label; it
-    becomes uint8. `floats`: arrays of images may be floating-point as well as uint8. `name` begins the names of the arguments in messages.
-    Raises UserError for anything else.
+    Without `labels`, `images` is such a Dataset; its items are pairs of an image, which is a Pillow image or (C, H, W) uint8 or in [0, 1],
+    and a label. Its images become uint8. `floats`: arrays of images may also be floating-point. `name` is a prefix for argument names in
+    messages. Raises UserError for anything else.
     """
     names: tuple[str, ...] = ()
     if labels is None:
@@ -43,7 +43,7 @@ def images_and_labels(
 
 
 def scaled(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Images as float32, where uint8 [0, 255] becomes [0, 1]. Raises UserError for what is not finite."""
+    """Images as float32; uint8 [0, 255] becomes [0, 1]. Raises UserError for values that are not finite."""
     values = pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)
     if not np.isfinite(values).all():
         raise UserError("images: some values are infinite or no numbers; correct them")

@@ -1,4 +1,4 @@
-"""The user's own images in one HDF5 file; arrays in groups are named by their path, such as train/images."""
+"""The user's own images in one HDF5 file; arrays in groups are named by path, such as train/images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

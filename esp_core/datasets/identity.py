@@ -1,4 +1,4 @@
-"""What tells that images of the user's own changed, without reading them. Standard library only: the Snakefile reads it."""
+"""Detects changes of a user's own images without reading them. Standard library only: the Snakefile reads it."""
 
 import hashlib
 import os
@@ -11,10 +11,10 @@ from esp_core.runtime.errors import UserError
 
 
 def identity(kind: str, options: Mapping[str, Any]) -> str | None:
-    """A digest of the names, sizes and times of the files that the `options` of a dataset lead to; None where there are none."""
+    """A digest of the names, sizes and times of the files that a dataset's `options` name; None if they name none."""
     try:
         facts = list(_facts(kind, options))
-    except (OSError, ValueError) as error:  # gone or forbidden: the job says so
+    except (OSError, ValueError) as error:  # missing or forbidden: the job reports it
         facts = [type(error).__name__]
     return hashlib.sha256("\0".join(facts).encode(errors="surrogatepass")).hexdigest()[:16] if facts else None
 

@@ -18,7 +18,7 @@ def read(
     mode: Literal["RGB", "L"] | None = None,
     test_fraction: Annotated[float, "> 0, < 1"] | None = None,
 ) -> Source:
-    """Every image file beneath the class folders, whose sorted names are the classes; `folders.find` tells the parts. Raises UserError.
+    """Every image file below the class folders, whose sorted names are the classes; see `folders.find` for the parts. Raises UserError.
 
     path: the folder
     size: pixels along a side, to which the shorter side is resized before the middle is cropped; left out, all images must be alike
@@ -36,7 +36,7 @@ def read(
 
 
 def training(found: folders.Found, size: int | None = None, mode: str | None = None) -> tuple[Part, pictures.Form]:
-    """The training images of a folder, and the form that they were brought to; arguments as in `read`. Raises UserError."""
+    """The training images of a folder and their form; arguments as in `read`. Raises UserError."""
     first = found.train.files[0][0].path
     form = pictures.form_like(pictures.opened(Path(first), []), first, mode, size)
     return _part(found.train, form, found.remarks), form

@@ -1,4 +1,4 @@
-"""The user's own images in one .npz file, such as numpy.savez_compressed writes and MedMNIST gives out. Pickled arrays are refused."""
+"""The user's own images in one .npz file, as from numpy.savez_compressed or MedMNIST. Pickled arrays are refused."""
 
 from functools import partial
 

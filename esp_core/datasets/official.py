@@ -1,4 +1,4 @@
-"""Official files: how one is told from another, and their list, files.json, as `python -m esp_core download` leaves it."""
+"""Official files: their verification, and their list, files.json, which `python -m esp_core download` writes."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ class File:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
+    """Hexadecimal SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: Path, official: File, remedy: str, name: str = "") -> None:
-    """Raise UserError, ending in `remedy`, unless `path`, or `name` to the user, is the `official` file."""
+    """Raise UserError, ending in `remedy`, unless `path` is the `official` file. Messages call it `name`, if given."""
     name = name or str(path)
     if not path.is_file():
         raise UserError(f"{name}: missing; {remedy}")
@@ -40,9 +40,9 @@ def verify(path: Path, official: File, remedy: str, name: str = "") -> None:
 
 
 def opened(request: "Request") -> tuple[Path, dict[str, Any]]:
-    """The folder of the files of `request`, each one verified again, and where they came from.
+    """The folder of the files of `request`, after verifying each again, and their origin.
 
-    Raises UserError where the list or a file is missing or has changed.
+    Raises UserError if the list or a file is missing or has changed.
     """
     if request.files is None:
         raise UserError(f"dataset {request.dataset}: --files is missing; get the official files with python -m esp_core download")

@@ -1,4 +1,4 @@
-"""Image files as uint8 arrays: decoded by Pillow, turned upright, laid on white, brought to one mode and one square size, or refused."""
+"""Image files as uint8 arrays: decoded by Pillow, rotated upright, composed on white, converted to one mode and square size, or refused."""
 
 import os
 import struct
@@ -16,16 +16,16 @@ from esp_core.runtime.errors import UserError
 from esp_core.runtime.progress import Progress
 
 CHANNELS = {"L": 1, "RGB": 3}
-# 8-bit modes that Pillow turns into grey or colour without losing more than transparency.
+# 8-bit modes that Pillow converts to grey or colour and that lose at most transparency.
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image becomes: `mode` L or RGB, `size` (W, H) in pixels.
+    """The form of every image: `mode` L or RGB, `size` (W, H) in pixels.
 
-    Where `convert` or `resize` is off, an image that is not already so is refused, and `like` names the image that set the form.
-    Resizing scales the shorter side, antialiased, and crops the middle.
+    Without `convert` or `resize`, an image of another mode or size is refused; `like` names the image that set the form.
+    Resizing scales the shorter side, with antialiasing, and crops the centre.
     """
 
     mode: str
@@ -40,7 +40,7 @@ class Form:
         return CHANNELS[self.mode], self.size[1], self.size[0]
 
     def array(self, image: Image.Image, name: str, notes: list[str]) -> Images:
-        """`image` as (C, H, W), its transparency laid on white. Raises UserError, naming the image `name`, where it does not fit."""
+        """`image` as (C, H, W), composed on white. Raises UserError, naming the image `name`, if it does not fit."""
         if self.convert and image.mode not in CONVERTIBLE:
             raise UserError(f"{name}: mode {image.mode} has more than 8 bits a channel; save it as an 8-bit image")
         if image.mode != self.mode and not self.convert:
@@ -55,14 +55,14 @@ class Form:
 
 
 def form_like(image: Image.Image, name: str, mode: str | None, size: int | None) -> Form:
-    """The form that options `mode` and `size` ask for; where one is None, that of `image`. Raises UserError where that is of no use."""
+    """The form that options `mode` and `size` ask for; None takes it from `image`. Raises UserError if the mode of `image` is unusable."""
     if mode is None and image.mode not in CHANNELS:
         raise UserError(f"{name}: mode {image.mode}; set options.mode to RGB or L to convert all images")
     return Form(mode or image.mode, (size, size) if size else image.size, convert=mode is not None, resize=size is not None, like=name)
 
 
 def opened(path: Path, notes: list[str]) -> Image.Image:
-    """The image in a file, upright as its EXIF data say; of several frames the first. Raises UserError where it cannot be decoded."""
+    """The image in a file, rotated by its EXIF data; the first of several frames. Raises UserError if it cannot be decoded."""
     with _decoding(str(path)), Image.open(path) as image:
         if getattr(image, "is_animated", False):
             notes.append("images with several frames, of which the first is taken")
@@ -70,7 +70,7 @@ def opened(path: Path, notes: list[str]) -> Image.Image:
 
 
 def images(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> Images:
-    """Image files as (n, C, H, W), decoded by a few threads; `remarks` counts those that are not taken as they stand."""
+    """Image files as (n, C, H, W), decoded by several threads; `remarks` counts those that are changed."""
     notes: list[str] = []
     made = stacked(lambda i: form.array(opened(paths[i], notes), str(paths[i]), notes), len(paths), form, where, os.cpu_count() or 1)
     remarks.update(sorted(notes))
@@ -78,7 +78,7 @@ def images(paths: Sequence[Path], form: Form, where: str, remarks: Remarks) -> I
 
 
 def stacked(decode: Callable[[int], Images], count: int, form: Form, where: str, threads: int = 1) -> Images:
-    """The images (C, H, W) that `decode` gives for 0 to `count` - 1 as one array, with a line of progress."""
+    """The images (C, H, W) that `decode` returns for 0 to `count` - 1, as one array; shows progress."""
     made, progress = np.empty((count, *form.shape), np.uint8), Progress(where, count, unit="images")
 
     def put(index: int) -> None:

@@ -1,4 +1,4 @@
-"""Read a dataset of any kind, check it, and write it as one HDF5 file; say what was counted in it, left out and changed."""
+"""Read a dataset of any kind, check it, and write it as one HDF5 file; report counts, and what was left out or changed."""
 
 import platform
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def prepare(spec: Mapping[str, Any], out: Path, files: Path | None = None) -> None:
-    """Write the dataset that `spec` describes to `out`, whole or not at all; `files` is the files.json of an official one.
+    """Write the dataset that `spec` describes to `out`, atomically; `files` is the files.json of an official one.
 
     Raises UserError for bad data or options.
     """
@@ -31,7 +31,7 @@ def prepare(spec: Mapping[str, Any], out: Path, files: Path | None = None) -> No
 
 
 def _counted(source: "Source") -> Iterator[str]:
-    """Classes, images of each part, and the remarks about what they were made of, each with its number."""
+    """Lines with the number of classes, of images in each part, and of files for each remark."""
     import numpy as np
 
     yield f"{len(source.classes)} classes"

@@ -1,4 +1,4 @@
-"""What a kind of dataset hands to the store: training and test images as arrays."""
+"""What a kind of dataset returns: training and test images as arrays, with their origin."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from esp_core.runtime.errors import UserError
 
-TEST_FRACTION = 0.2  # of images that come in one piece
+TEST_FRACTION = 0.2  # of images without a test part
 
-Remarks = Counter[str]  # how many files there are of what is said about them
+Remarks = Counter[str]  # number of files for each remark
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset about to be written. `origin` says where it came from; `remarks` counts what was left out or changed."""
+    """A dataset to be written. `origin` says where it came from; `remarks` counts what was left out or changed."""
 
     classes: tuple[str, ...]
     train: Part
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Request:
-    """What every kind is told: the dataset's name, the study's seed, and where the official files were put."""
+    """What every kind receives: the dataset's name, the study's seed, and the files.json of official files."""
 
     dataset: str
     seed: int = 0
@@ -48,7 +48,7 @@ class Request:
 
 
 def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
-    """Raise UserError, naming the image, unless all of `labels` (n,) are numbers of `classes`."""
+    """Raise UserError, naming the first wrong image, unless all of `labels` (n,) are indices into `classes`."""
     if len(wrong := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
         raise UserError(
             f"{where}: image {wrong[0]} has label {labels[wrong[0]]}, but there are {len(classes)} classes, 0 to {len(classes) - 1}; "
@@ -57,7 +57,7 @@ def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
 
 
 def numbered(labels: Labels, where: str) -> tuple[str, ...]:
-    """Names 0, 1, … for the classes that occur. Raises UserError where one of them has no image."""
+    """Names 0, 1, … for the classes that occur. Raises UserError if there is a gap."""
     present = np.unique(labels)
     if len(gaps := np.flatnonzero(present != np.arange(len(present)))):
         missing, next_label = int(gaps[0]), present[gaps[0]]
@@ -74,15 +74,15 @@ def assembled(
     origin: Mapping[str, Any],
     remarks: Remarks,
 ) -> Source:
-    """A Source; without a `test` part that `fraction` of each class of `train` becomes it, with the study's seed.
+    """A Source; without `test`, that `fraction` of each class of `train` becomes the test part, drawn with the study's seed.
 
-    Raises UserError for a label that is no class, a class of one image, and a fraction beside test images.
+    Raises UserError for a label that is not a class, a class of one image, and a fraction given with test images.
     """
     check_labels(train.labels, classes, train.where)
     if test and fraction is not None:
         raise UserError(f"dataset {request.dataset}: options.test_fraction has no meaning, since {test.where} holds test images; remove it")
     if test is None:
-        import torch  # which the official datasets do without
+        import torch  # not needed for the official datasets
 
         from esp_core.datasets.splitting import stratified
 

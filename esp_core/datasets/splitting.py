@@ -1,4 +1,4 @@
-"""Stratified splits: every class keeps its share on both sides."""
+"""Stratified splits: every class has the same share in both parts."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from esp_core.runtime.errors import UserError
 def stratified(labels: Tensor, fraction: float, *names: str | int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Indices (kept, held), both ascending; `held` is `fraction` of `labels` (n,), drawn class by class with the seed `names`.
 
-    The classes' shares are rounded by largest remainder, so that `held` has round(fraction * n) members unless a class is so small
-    that it would be missing on one side. Raises UserError for a fraction outside (0, 1) and for a class of one image.
+    Class sizes are rounded by largest remainder, so `held` has round(fraction * n) members, unless a class is so small that it would
+    be missing on one side. Raises UserError for a fraction outside (0, 1) and for a class of one image.
     """
     if not 0 < fraction < 1:
         raise UserError(f"split: a fraction of {fraction} is asked for; it must lie between 0 and 1")

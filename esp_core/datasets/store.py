@@ -1,15 +1,15 @@
-"""Write a prepared dataset: one HDF5 file, which `dataset.load` opens, or h5py alone.
+"""Write a prepared dataset as one HDF5 file, which `dataset.load` or plain h5py can open.
 
     train/images   uint8 (N, C, H, W)
     train/labels   int64 (N,)
     test/…         the same
     classes        names
-    zca_mean       float32 (D,), and zca_matrix (D, D), D = C x H x W, where the images are to be whitened: (x - zca_mean) @ zca_matrix
-                   of a flat image x in [0, 1]
+    zca_mean       float32 (D,), and zca_matrix (D, D), D = C x H x W, if the images are to be whitened: (x - zca_mean) @ zca_matrix
+                   for a flattened image x in [0, 1]
     attributes     format, name, mean and std (C,) in [0, 1], of the training images or as published, digest of the content, origin (JSON),
                    and the caller's provenance
 
-Nothing is compressed, so that opening costs no more than reading.
+Nothing is compressed, so that reading is fast.
 """
 
 import hashlib
@@ -42,11 +42,10 @@ def write(
     normalisation: Mapping[str, list[float]] | None = None,
     whiten: str | None = None,
 ) -> None:
-    """Write `source` to `path`, whole or not at all. `provenance` becomes attributes; its values are strings or numbers.
+    """Write `source` to `path`, atomically. `provenance` becomes attributes; its values are strings or numbers.
 
-    `normalisation`: `mean` and `std`, a number for each channel, in place of those of the training images; `whiten`: a kind, see
-    `whitening`, or None.
-    The digest of whitened data is a function of the images, not of how a machine rounds the matrix.
+    `normalisation`: `mean` and `std`, a number per channel, instead of those of the training images. `whiten`: a kind of `whitening`,
+    or None. The digest of whitened data depends on the images, not on how a machine rounds the matrix.
 
     Raises UserError for a label out of range, a class without training images, a wrong shape and a full or read-only disk.
     """
@@ -56,7 +55,7 @@ def write(
         raise UserError(f"{source.train.where}: channel {std.index(0.0)} has one value in every training image; leave that channel out")
     parts = {"train": source.train, "test": source.test}
     fitted, fit = _whitening(source.train, whiten) if whiten else ({}, {})
-    size = sum(part.images.nbytes + 16 * len(part.labels) for part in parts.values()) + (1 << 20)  # and names and attributes
+    size = sum(part.images.nbytes + 16 * len(part.labels) for part in parts.values()) + (1 << 20)  # for names and attributes
     size += sum(values.nbytes for values in fitted.values())
     with files.replacing(path) as temporary, _created(temporary, size) as file:
         digests = {key: _write_part(file.create_group(key), part) for key, part in parts.items()}
@@ -69,16 +68,16 @@ def write(
 
 
 def _whitening(train: Part, kind: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-    """The arrays that are stored, and how they were fitted."""
+    """The arrays to store, and the setting of the fit."""
     if why := too_large_to_whiten(*train.images.shape[1:3]):
         raise UserError(f"{train.where}: {why}")
-    from esp_core.datasets import whitening  # torch and kornia, which other data do without
+    from esp_core.datasets import whitening  # imports torch and kornia, which other data do not need
 
     return {key: values.numpy() for key, values in whitening.fit(train.images, kind).items()}, {kind: whitening.EPS}
 
 
 def moments(images: Images) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in [0, 1], from sums that are whole numbers, and so exact."""
+    """Mean and standard deviation of each channel, in [0, 1], from integer sums, which are exact."""
     sums, squares = np.zeros((2, images.shape[1]), np.int64)
     for start in range(0, len(images), BLOCK):
         block = images[start : start + BLOCK]
@@ -86,7 +85,7 @@ def moments(images: Images) -> tuple[list[float], list[float]]:
         squares += np.square(block, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
     count = images[:, 0].size
     mean = [total / (255 * count) for total in sums.tolist()]
-    pairs = zip(sums.tolist(), squares.tolist(), strict=True)  # Python's integers, which do not overflow
+    pairs = zip(sums.tolist(), squares.tolist(), strict=True)  # Python's integers do not overflow
     return mean, [sqrt((count * square - total**2) / (255 * count) ** 2) for total, square in pairs]
 
 
@@ -110,7 +109,7 @@ def _check(name: str, source: Source) -> None:
 
 @contextmanager
 def _created(path: Path, size: int) -> Iterator[h5py.File]:
-    """A new HDF5 file whose disk space is claimed: before it is opened, since closing it writes, and after, since opening empties it."""
+    """A new HDF5 file with reserved disk space: before opening it, since closing it writes, and after, since opening truncates it."""
     files.reserve(path, size)
     with h5py.File(path, "w") as file:
         files.reserve(path, size)

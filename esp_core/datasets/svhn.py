@@ -1,4 +1,4 @@
-"""SVHN, the cropped digits: 73,257 and 26,032 colour images of 32 x 32, without the `extra` ones.
+"""SVHN, the cropped digits: 73,257 training and 26,032 test colour images of 32 x 32, without the `extra` ones.
 
 Source: Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011; non-commercial use only.
 """
@@ -13,7 +13,7 @@ from esp_core.runtime.errors import UserError
 
 
 def read(request: Request) -> Source:
-    """The two .mat files: X is (32, 32, 3, N) uint8, y is (N, 1) with 1 to 9 for themselves and 10 for the digit 0."""
+    """The two .mat files: X is (32, 32, 3, N) uint8; y is (N, 1), with 10 for the digit 0."""
     folder, origin = official.opened(request)
     train, test = (_part(folder / f"{name}_32x32.mat") for name in ("train", "test"))
     return Source(tuple("0123456789"), train, test, origin)

@@ -1,4 +1,4 @@
-"""TinyImageNet-200: 100,000 and 10,000 JPEGs of 64 x 64 in 200 classes; the labelled validation images are the test images.
+"""TinyImageNet-200: 100,000 training and 10,000 test JPEGs of 64 x 64, 200 classes; the labelled validation images are the test images.
 
 Source: Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015. ImageNet's terms:
 non-commercial research and education.
@@ -19,7 +19,7 @@ OFFICIAL = {"train": 500, "validation": 50}
 
 
 def read(request: Request, *, sample: bool = False) -> Source:
-    """The unpacked folder. Classes are in the order of their WordNet ids; some images are grey and become RGB.
+    """The unpacked folder. Classes are in the order of their WordNet ids; grey images become RGB.
 
     sample: whether this is a sample; fewer images than the official 500 and 50 a class are refused otherwise
     """

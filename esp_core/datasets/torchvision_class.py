@@ -1,6 +1,6 @@
 """Any image classification dataset of torchvision, by the name of its class, such as FashionMNIST.
 
-What torchvision reads may be pickled (its own CIFAR is); this project's other kinds never read pickle.
+torchvision may read pickled files (its CIFAR is pickled); this project's other kinds never read pickle.
 """
 
 import inspect
@@ -62,7 +62,7 @@ def _class(name: str) -> Any:
 
 
 def _splits(factory: Any, train: dict[str, Any] | None, test: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The arguments that make the training and the test part, or nothing where the class has one part only."""
+    """The arguments for the training and the test part; for a class with one part only, none."""
     if (train is None) != (test is None):
         raise UserError("options.train and options.test go together; give both")
     if train is not None and test is not None:

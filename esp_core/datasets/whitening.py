@@ -1,7 +1,7 @@
-"""ZCA whitening, in place of a mean and deviation of each channel, as two codes have it.
+"""ZCA whitening, instead of mean and standard deviation per channel, as in two published codes.
 
-"zca" is MTT's: fitted by kornia to images in [0, 1]. "zca_rfad" is RFAD's (Loo et al., 2022; data.py, get_zca_matrix): fitted to images
-less the mean and by the deviation of each channel, by second moments about those means, its regulariser a part of the mean eigenvalue.
+"zca" is MTT's: kornia's fit to images in [0, 1]. "zca_rfad" is RFAD's (Loo et al., 2022; data.py, get_zca_matrix): images are first
+standardised per channel, the matrix is fitted to their second moments, and the regulariser is a fraction of the mean eigenvalue.
 """
 
 import torch
@@ -14,7 +14,7 @@ EPS = 0.1
 
 
 def fit(images: Images, kind: str = "zca") -> dict[str, Tensor]:
-    """The whitening of training images (n, C, H, W) uint8, as `Normalisation.read` takes it."""
+    """The whitening of training images (n, C, H, W) uint8, in the form that `Normalisation.read` takes."""
     values = torch.from_numpy(images).float().div_(255)
     if kind == "zca":
         fitted = ZCAWhitening(eps=EPS).fit(values)

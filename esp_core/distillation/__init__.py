@@ -1,1 +1,1 @@
-"""The loop that condenses, its walk over images, and condensed sets on disk."""
+"""The outer loop, its forward and backward passes in micro-batches, and condensed sets on disk."""

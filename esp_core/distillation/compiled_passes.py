@@ -1,4 +1,4 @@
-"""The passes of a walk as compiled code. Decoding and augmentation, which change from step to step, stay outside."""
+"""Compiled forward and backward passes. Decoding and augmentation stay outside, since they change from step to step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_STATE = ("theta", "basis", "direction", "target", "ensemble")  # the tensors 
 
 
 class _Compiling(Passes):
-    """Passes whose functions of a batch are `traced`: they take a state's tensors, images, labels, and what else is given."""
+    """Passes whose functions of a batch are compiled by `traced`: functions of a state's tensors, images, labels and `given` statistics."""
 
     def __init__(self, terms: Sequence[Weighted], also: Sequence[Statistic] = ()):
         super().__init__(terms, also)
@@ -28,21 +28,21 @@ class _Compiling(Passes):
 
     @property
     def names(self) -> list[str]:
-        """What runs compiled."""
+        """The functions that run compiled."""
         return self.traced.names
 
     def forget(self) -> None:
-        """Compile anew, for the number of images that comes next."""
+        """Drop the compiled code; the next call compiles for its own number of images."""
         self.traced.forget()
 
     def _fast(self, name: str, pure: Pure, state: State, images: Tensor, labels: Tensor, given: Statistics) -> Any:
-        """What `pure` gives; None where it is to run eagerly."""
+        """The result of `pure`, or None if it has to run eagerly."""
         tensors = {key: value for key in IN_STATE if (value := getattr(state, key)) is not None}
         return self.traced(name, pure, len(images), tensors, images.detach(), labels, dict(given))
 
 
 class CompiledClasses(_Compiling):
-    """Eager passes, but for the gradient of the images of one class, where no graph is wanted: of real images."""
+    """Eager passes. Only the parameter gradient of one class's images is compiled, where it needs no graph: for real images."""
 
     def sums(self, batch: Batch) -> dict[str, Tensor]:
         batch.of_class = self._gradient
@@ -57,7 +57,7 @@ class CompiledClasses(_Compiling):
 
 
 class CompiledPasses(_Compiling):
-    """`Passes`, each compiled."""
+    """`Passes`, with every pass compiled."""
 
     def sums(self, batch: Batch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = self._run("sums", lambda again, _: Passes.sums(self, again), batch, {})
@@ -80,7 +80,7 @@ class CompiledPasses(_Compiling):
         return eager(batch, given) if found is None else found
 
     def _pure(self, eager: Callable[[Batch, Statistics], Any], state: State) -> Pure:
-        """A pass as a function of tensors alone."""
+        """`eager` as a function of tensors only."""
 
         def run(tensors: dict[str, Any], images: Tensor, labels: Tensor, given: dict[str, Tensor]) -> Any:
             leaf = images.contiguous(memory_format=torch.channels_last).detach().requires_grad_()

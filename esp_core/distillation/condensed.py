@@ -1,7 +1,7 @@
-"""Condensed sets on disk: the stored numbers, the labels and the normalisation in one safetensors file, never pickle.
+"""Condensed sets on disk: stored numbers, labels and normalisation in one safetensors file; pickle is never used.
 
-Tensors are those of the parametrisation, in normalised space, and `labels` (n, K) float32 where the set has soft labels. The header, JSON,
-says how it was made.
+The tensors are those of the parametrisation, in normalised space, and `labels` (n, K) float32 if the set has soft labels. The JSON
+header says how the set was made.
 """
 
 import json
@@ -33,10 +33,9 @@ SPACES = {"normalised": "by mean and standard deviation", "zca": "ZCA whitening"
 class Condensed:
     """A condensed set, decoded.
 
-    `images` (n, C, H, W) float32 on the scale where [0, 1] can be shown, as they were trained: a method that does not clamp leaves values
-    outside it. `labels` (n,) int64, `classes` their names; `soft` (n, K) float32 or None, `labels` are then the largest of each;
-    `normalise(images)` is what a network trained on the set expects of its input,
-    test images included; `metadata` says how the set was made.
+    `images` (n, C, H, W) float32, denormalised; a set trained without a clamp has values outside [0, 1]. `labels` (n,) int64 index into
+    `classes`, the names. `soft` (n, K) float32 or None; with soft labels, `labels` is their argmax. A network trained on the set expects
+    `normalise(images)` as input, for test images too. `metadata` says how the set was made.
     """
 
     images: Tensor
@@ -48,7 +47,7 @@ class Condensed:
 
     @property
     def lr(self) -> float | None:
-        """The learning rate that was learned with the set, as MTT does; None where none was."""
+        """The learning rate that was learned with the set, as in MTT; None if there is none."""
         return self.metadata.get("learned", {}).get("step_size")
 
     @property
@@ -56,11 +55,11 @@ class Condensed:
         return self.task.normalisation
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What networks see of [0, 1] images (n, C, H, W), or of one, (C, H, W)."""
+        """Normalise images in [0, 1], (n, C, H, W) or a single (C, H, W), as a network's input."""
         return self.normalise(images[None])[0] if images.ndim == 3 else self.normalisation.normalise(images)
 
     def dataset(self, transform: Callable[[Tensor], Any] | None = None) -> MapStyle:
-        """The set for a DataLoader: pairs of an image (C, H, W), not normalised but for a `transform` that does it, and of `labels`."""
+        """The set as a Dataset for a DataLoader: pairs of an image (C, H, W), not normalised unless `transform` does it, and its label."""
         return MapStyle(self.images, self.labels, self.classes, transform)
 
 
@@ -72,9 +71,9 @@ def save_condensed(
     metadata: dict[str, Any],
     soft: Tensor | None = None,
 ) -> None:
-    """Write `synthetic`, made with parametrisation `settings` (kind and its settings), to `path`, whole or not at all.
+    """Write `synthetic`, built with parametrisation `settings` (kind included), to `path`, atomically.
 
-    `soft` labels (n, K) are stored beside it, in the order of the images, and count as used numbers.
+    `soft` labels (n, K), in the order of the images, are stored with it and count towards the budget used.
     """
     task, normalisation = synthetic.task, synthetic.task.normalisation
     header = {
@@ -95,7 +94,7 @@ def save_condensed(
 
 
 def load_condensed(path: str | Path) -> Condensed:
-    """Open and decode the condensed set at `path`. Raises UserError where it is not one, or is damaged."""
+    """Open and decode the condensed set at `path`. Raises UserError if the file is not one or is damaged."""
     synthetic, soft, header = _open(Path(path))
     units = torch.arange(synthetic.units)
     with torch.no_grad():
@@ -106,7 +105,7 @@ def load_condensed(path: str | Path) -> Condensed:
 
 
 def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
-    """Raise UserError where the set at `path` was made for other classes, another order of them, image shape or normalisation."""
+    """Raise UserError if the set at `path` was made for other classes, another class order, image shape or normalisation."""
     task = condensed.task
     pairs = enumerate(zip_longest(condensed.classes, data.classes, fillvalue="missing"))
     differ = [(f"class {label} of {len(condensed.classes)}", *map(repr, pair)) for label, pair in pairs if pair[0] != pair[1]]
@@ -117,7 +116,7 @@ def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     ours, theirs = (None if of.normalisation.zca is None else of.normalisation.zca.matrix.cpu() for of in (condensed, data))
     if ours is not None and theirs is not None and ours.shape == theirs.shape and (ours - theirs).norm() > 0.01 * ours.norm():
         differ.append(("whitening", "of one kind", "of another"))
-    for name in ("mean", "std"):  # under whitening too: they tell whether it was fitted to the same images
+    for name in ("mean", "std"):  # with whitening too: they show whether it was fitted to the same images
         own, other = (getattr(of.normalisation, name).tolist() for of in (condensed, data))
         if len(own) == len(other) and any(abs(a - b) > 1e-6 for a, b in zip(own, other, strict=True)):
             differ.append((f"normalisation's {name}", *(str([round(value, 4) for value in values]) for values in (own, other))))

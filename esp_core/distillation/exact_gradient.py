@@ -1,9 +1,9 @@
 """The gradient of objectives over the complete synthetic set, exact at any micro-batch size.
 
-An objective is a loss on sums over images, so its gradient needs no graph of the whole set. One micro-batch: keep the
-graph and go back. Several: a first walk adds the sums up without a graph, the loss gives their cotangents, and a second
-walk, under the same augmentation, sends <sums, cotangents> back micro-batch by micro-batch. Decoding is part of the walk,
-so memory is that of one micro-batch, whatever the number of images and of inner steps (Section 3.5).
+An objective is a loss on sums over images, so its gradient needs no graph of the complete set. One micro-batch: an ordinary
+backward pass. Several: a first pass adds up the sums without a graph; differentiate the loss with respect to the sums; a second
+pass, under the same augmentation, backpropagates these cotangents through each micro-batch (a vector-Jacobian product). Both
+passes decode, so memory is that of one micro-batch, whatever the number of images and inner steps (Section 3.5).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from esp_core.runtime.transfer import send
 
 
 def real_passes(objectives: Sequence[Weighted]) -> Passes:
-    """The passes over real images: of the objectives that compare with them."""
+    """The passes over real images: those of the objectives that compare with real images."""
     return Passes([term for term in objectives if term.objective.needs_real])
 
 
 def real_statistics(passes: Passes, images: Tensor, labels: Tensor, state: State, micro_batch: int | None = None) -> dict[str, Tensor]:
-    """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU, in micro-batches and without a graph."""
+    """Sums over normalised real images (n, C, H, W) with labels (n,) on the CPU, computed in micro-batches without a graph."""
     sums: dict[str, Tensor] = {}
     size = even(max(1, len(images)), micro_batch)
     names = labels.split(size)
@@ -42,9 +42,9 @@ def backward(
     units: Tensor | None = None,
     micro_batch: int | None = None,
 ) -> Outcome:
-    """Add the gradient of the weighted loss of `passes` to `synthetic.tensors[...].grad`; no objective is a gradient of zero.
+    """Add the gradient of the weighted loss of `passes` to `synthetic.tensors[...].grad`; without objectives, add nothing.
 
-    `units`: the synthetic units of this step, all by default. `micro_batch`: images alive at once, all by default.
+    `units`: the synthetic units of this step, all by default. `micro_batch`: images in memory at once, all by default.
     """
     if not passes.wanted:
         return Outcome(torch.zeros(()), {}, {})
@@ -81,9 +81,9 @@ def backward(
 
 
 def even(count: int, most: int | None) -> int:
-    """Of `count` things at most `most` at a time, all by default: how many, such that all parts are equal where that takes few more.
+    """The size of the parts into which to split `count`, at most `most` (default: no limit). Parts are equal if few more parts allow it.
 
-    Code is compiled for one number of images, and a rest would run without.
+    Code is compiled for one number of images, so a smaller last part would run eagerly.
     """
     fewest = -(-count // (most or max(1, count)))
     return next((count // parts for parts in range(max(1, fewest), 2 * fewest + 1) if count % parts == 0), most or count)

@@ -1,4 +1,4 @@
-"""Condensed sets as files that any other program reads: PNGs in one folder, an ImageFolder tree, one .npz, or one .pt."""
+"""Condensed sets as files for other programs: PNGs in one folder, an ImageFolder tree, one .npz, or one .pt."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from esp_core.runtime.files import replacing
 
 
 def export(path: Path, folder: Path, form: str) -> str:
-    """Write the condensed set at `path` into `folder`; returns one line that says what lies there.
+    """Write the condensed set at `path` into `folder`; return one line that says what was written.
 
-    "imagefolder" is folder/<class>/<number>.png, "png" is folder/<number>-<class>.png, with classes as `folder_names` writes them;
-    "npz" is folder/<name>.npz with images uint8 (n, H, W, C) and labels int64 (n,), or soft ones float32 (n, K). Eight bits a channel:
-    values outside [0, 1] as the nearest that can be shown. "pt" is folder/<name>.pt as the code of DC, DSA and DM saves sets,
-    {"data": [[images, labels]]}, with images float32 (n, C, H, W), normalised, all their bits kept. Raises UserError where the set is
-    damaged, or `folder` holds something.
+    "imagefolder" writes folder/<class>/<number>.png and "png" folder/<number>-<class>.png, with class names from `folder_names`. "npz"
+    writes folder/<name>.npz: images uint8 (n, H, W, C) and labels int64 (n,), or soft labels float32 (n, K). These three have 8 bits a
+    channel and clip values to [0, 1]. "pt" writes folder/<name>.pt in the format of DC's, DSA's and DM's code,
+    {"data": [[images, labels]]}, with normalised images float32 (n, C, H, W), not rounded. Raises UserError if the set is damaged, and for
+    pictures if `folder` is not empty.
     """
     data = load_condensed(path)
     labels = data.labels if data.soft is None else data.soft

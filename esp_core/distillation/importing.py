@@ -1,8 +1,8 @@
-"""Condensed sets that other people's code made: their files read, held against the data, and written as sets of ours.
+"""Read condensed sets that other people's code made, check them against the data, and write them as sets of ours.
 
-What is recognised: an `.npz` with images and labels (RFAD, KIP); DC's, DSA's and DM's `.pt` with {"data": [[images, labels], …]}; the files
-of MTT and DATM, one for images, one for labels, and one for a learned rate; IDC's `.pt` with a pair; and a folder of pictures by class.
-Nothing in a `.pt` is ever run: it may hold tensors and plain values only.
+Accepted: an `.npz` with images and labels (RFAD, KIP); the `.pt` of DC, DSA and DM with {"data": [[images, labels], …]}; the files of MTT
+and DATM, one for images, one for labels, one for a learned learning rate; IDC's `.pt` with a pair; a folder of pictures per class.
+No code in a `.pt` is ever run: the file may hold only tensors and plain values.
 """
 
 import pickle
@@ -25,21 +25,21 @@ from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import canonical, digest
 
-ROUNDING = 1e-3  # that pixels may lie outside [0, 1]
+ROUNDING = 1e-3  # by which pixels may lie outside [0, 1]
 SPACES = {
     "unit": "pixels in [0, 1], or 0 to 255 in uint8",
     "normalised": "less the data's mean, by their deviation",
     "zca": "whitened as the data are",
 }
 _SCALAR = np.float64(0).__reduce__()[0]
-# DC's files hold accuracies, too: NumPy's numbers, under the name that an older NumPy gave them.
+# DC's files also hold accuracies as NumPy scalars, under the name that an older NumPy used.
 _NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
 _NUMBERS += [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user says of files: the cell, the `space` of their images, what labels with a number for each class are, IDC's `factor`."""
+    """What the user states about the files: IPC, the `space` of their images, the meaning of labels (n, K), and IDC's `factor`."""
 
     ipc: int
     space: str | None
@@ -48,7 +48,7 @@ class Wish:
 
 
 def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: dict[str, Any]) -> str:
-    """Write the set in `files` to `out`, whole or not at all; a line that says what lies there. Raises UserError where it does not fit."""
+    """Write the set in `files` to `out`, atomically; return a line that says what was written. Raises UserError if it does not fit."""
     where = ", ".join(map(str, files))
     found = _read(files, data.classes)
     pixels, soft = _images(found["images"], data, where), None
@@ -76,7 +76,7 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
 
 
 def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:
-    """The `images`, `labels` and, where there is one, learned `lr` in `files`, told by their shapes."""
+    """The `images`, the `labels` and, if present, the learned `lr` in `files`, recognised by their shapes."""
     found: dict[str, Tensor] = {}
     for file in files:
         for tensor in _tensors(file, classes):
@@ -130,7 +130,7 @@ def _torch(file: Path) -> list[Tensor]:
 
 
 def _folder(folder: Path, classes: Sequence[str]) -> list[Tensor]:
-    """Pictures in folders named as the classes, as `esp distill export` names them, or by numbers in the classes' order."""
+    """Pictures in folders named like the classes, like the folders of `esp distill export`, or by numbers in the order of the classes."""
     found = folders.find(folder)
     part, _ = imagefolder.training(found)
     numbers = tuple(sorted(found.classes, key=int)) if all(name.isdecimal() for name in found.classes) else ()
@@ -159,7 +159,7 @@ def _images(values: Tensor, data: Dataset, where: str) -> Tensor:
 
 
 def _labels(values: Tensor, count: int, classes: Sequence[str], where: str) -> Tensor:
-    """`values` as int64 (n,), or as float32 (n, K) where there is a number for each class."""
+    """`values` as int64 (n,), or as float32 (n, K) if they hold a number for each class."""
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if len(values) != count:
         raise UserError(f"{where}: {len(values)} labels for {count} images; give the labels of these images")
@@ -174,7 +174,7 @@ def _labels(values: Tensor, count: int, classes: Sequence[str], where: str) -> T
 
 
 def _normalised(values: Tensor, wish: Wish, data: Dataset, where: str) -> Tensor:
-    """Images in the space of `wish` as float32 in the data's. Raises UserError where they cannot lie in it, or none is given."""
+    """Images in the space of `wish` as float32 in the data's space. Raises UserError if no space is given or they cannot lie in it."""
     low, high = float(values.min()), float(values.max())
     within = -ROUNDING <= low and high <= 1 + ROUNDING
     looks = f"images are {_type(values)} from {low:.3g} to {high:.3g}, deviation {values.float().std():.3g}, as "
@@ -206,7 +206,7 @@ def _type(values: Tensor) -> str:
 
 
 def _sha256(file: Path) -> str:
-    """Of a file, or of the names and contents of those in a folder."""
+    """SHA-256 of a file, or a digest of the names and contents of the files in a folder."""
     if not file.is_dir():
         return sha256(file)
     inside = sorted(path for path in file.rglob("*") if path.is_file())

@@ -8,9 +8,9 @@ from torch.utils.data import Dataset
 
 
 class MapStyle(Dataset[tuple[Any, int]]):
-    """Pairs of `transform` of an image (C, H, W) float32, or the image itself, and its label.
+    """Pairs of an image (C, H, W) float32, after `transform` if given, and its label.
 
-    `classes` are the names of the classes and `targets` the labels, as torchvision's datasets have them.
+    `classes` (names) and `targets` (labels) are as in torchvision's datasets.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, classes: tuple[str, ...], transform: Callable[[Tensor], Any] | None = None):

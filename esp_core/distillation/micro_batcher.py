@@ -1,4 +1,4 @@
-"""The walks of one job: how many images are alive at once, compiled or not, and what happens when the device's memory runs out."""
+"""The passes of one job in micro-batches: how many images at once, compiled or not, and what to do when the device runs out of memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class MicroBatcher:
-    """Walks over real and synthetic images, for the objectives `terms` and the statistics `also`, as the recipe says."""
+    """Runs the passes over real and synthetic images for the objectives `terms` and the statistics `also`, as the recipe says."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class MicroBatcher:
         return [f"{which} {name}" for which, passes in over.items() for name in passes.names]
 
     def prepare(self, state: State, images: int) -> None:
-        """Once, under the first state: measure what fits, and choose whether to compile; `images` real images are walked in a step."""
+        """On the first call, measure how many images fit and choose whether to compile; `images` is the number of real images in a step."""
         if self._ready:
             return
         self._ready = True
@@ -66,12 +66,12 @@ class MicroBatcher:
         return compiles(wanted, work, self.device, self._obstacle(), self.title)
 
     def _obstacle(self) -> str:
-        """What keeps the passes from being compiled; empty where nothing does."""
+        """Why the passes cannot be compiled; empty if they can."""
         fixed = [term.name for term in self.over_synthetic.terms if not (term.objective.traceable or term.objective.by_class)]
         return f"objectives.{fixed[0]} is not traceable" if fixed else missing_compiler(self.device)
 
     def _step_operations(self, state: State, images: int) -> float:
-        """Floating-point operations of a step that walks `images` real images, counted on the images of one synthetic unit."""
+        """Floating-point operations of a step over `images` real images, extrapolated from the images of one synthetic unit."""
 
         def batch() -> Batch:
             units = torch.arange(1)
@@ -88,7 +88,7 @@ class MicroBatcher:
         return (synthetic * walked + real * images) / self.synthetic.images_per_unit
 
     def real(self, images: Tensor, labels: Tensor, state: State) -> dict[str, Tensor]:
-        """Sums over the real images (n, C, H, W), normalised, with labels (n,) on the CPU."""
+        """Sums over normalised real images (n, C, H, W) with labels (n,) on the CPU."""
 
         def attempt() -> dict[str, Tensor]:
             return real_statistics(self.over_real, images, labels, state, self.real_part)
@@ -102,7 +102,7 @@ class MicroBatcher:
         return self._until_it_fits(attempt, fewer)
 
     def backward(self, real: dict[str, Tensor], state: State, units: Tensor, zero: Callable[[], None]) -> Outcome:
-        """Leave the gradient of the weighted loss at the stored numbers, after `zero`, which clears them."""
+        """Call `zero`, which clears the gradients, then compute the gradient of the weighted loss at the stored numbers."""
 
         def attempt() -> Outcome:
             zero()
@@ -122,7 +122,7 @@ class MicroBatcher:
             try:
                 return attempt()
             except torch.OutOfMemoryError:
-                pass  # and go on below, where no traceback keeps the tensors of the attempt alive
+                pass  # continue below, where no traceback holds the tensors of the attempt
             fewer()
             for passes in (self.over_real, self.over_synthetic):
                 passes.forget()

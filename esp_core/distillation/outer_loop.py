@@ -1,4 +1,4 @@
-"""The one loop that runs every method: state, backward, outer step (Eq. 10), inner step (Eq. 6)."""
+"""The one outer loop of all methods: state, backward pass, outer step (Eq. 10), inner step (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from esp_core.training.traced import Traced
 if TYPE_CHECKING:
     from esp_core.trajectories import Trajectories
 
-CHECK_EVERY = 20  # steps between two looks at the loss, which wait for the device
+CHECK_EVERY = 20  # steps between two checks of the loss; each waits for the device
 
 
 class Distillation:
-    """One cell under one method, step by step; what it needs beside the step number is in `checkpoint`.
+    """Distils one cell with one method, step by step. `checkpoint` returns the complete state.
 
-    Every draw of step i comes from (study seed, dataset, IPC, i), not from the method, so that methods that differ in one
-    choice see the same real images, augmentations and segments: their difference is paired.
+    The random draws of step i depend on (study seed, dataset, IPC, i) and not on the method. Methods that differ in one choice
+    therefore see the same real images, augmentations and segments, and can be compared in pairs.
     """
 
     def __init__(self, spec: dict[str, Any], data: Dataset, experts: Trajectories | None, device: torch.device):
@@ -94,7 +94,7 @@ class Distillation:
             term.tensors = {name: self.learned[name] for name in term.tensors}
 
     def _compiles(self, passes: int) -> bool:
-        """Whether to compile what takes so many forward passes of an image an outer step."""
+        """Whether to compile work that takes `passes` forward passes of one image per outer step."""
         if passes == 0:
             return False
         theta, image = (torch.zeros(*size, device=self.device) for size in ((self.network.parameters,), (1, *self.data.shape)))
@@ -103,12 +103,12 @@ class Distillation:
 
     @property
     def compiled(self) -> list[str]:
-        """What runs as compiled code."""
+        """The names of all compiled functions."""
         teacher = self.teacher.compiled if self.teacher is not None else ()
         return [*self.batcher.compiled, *(f"teacher {name}" for name in teacher), *(self.traced.names if self.traced is not None else ())]
 
     def run(self, each: Callable[[Distillation, Outcome], None]) -> Parametrisation:
-        """Go on to the last step, calling `each` after every one; returns the synthetic set."""
+        """Run the remaining steps, calling `each` after every one; return the synthetic set."""
         while self.step < self.recipe["iterations"]:
             outcome = self._take_step()
             self.step += 1
@@ -150,7 +150,7 @@ class Distillation:
         return replace(outcome, total=outcome.total.to(value) + weight * value, values=outcome.values | {name: value})
 
     def _units(self, generator: torch.Generator) -> Tensor:
-        """The synthetic units of this step: all, or at random so many of each class (IDC), or `synthetic_batch` images (Figure 8)."""
+        """The synthetic units of this step: all, or random ones by `synthetic_per_class` (IDC) and `synthetic_batch` (Figure 8)."""
 
         def some(units: Tensor, images: int | None) -> Tensor:
             if images is None or images >= len(units) * self.synthetic.images_per_unit:
@@ -171,7 +171,7 @@ class Distillation:
 
     @property
     def at_floor(self) -> list[str]:
-        """The learned numbers of the objectives that are as low as they may be."""
+        """Names of the learned numbers of the objectives that have reached their lower bound."""
         floors = {name: low for _, term, _ in self.non_additive for name, low in term.floors.items()}
         return [name for name, t in self.learned.items() if name in floors and bool((t <= floors[name]).any())]
 
@@ -180,7 +180,7 @@ class Distillation:
         return f"{self.spec['dataset']} ipc {self.spec['ipc']} {self.spec['method']}"
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """All that a later job needs to go on bit by bit: stored numbers, optimiser, teacher and step. On a CPU they are the job's own."""
+        """All that a later job needs to continue bit by bit: stored numbers, optimiser, teacher, step. On a CPU they are not copied."""
         parts = {"synthetic": self.synthetic.tensors, "learned": self.learned, "outer": self.optimiser.checkpoint()}
         if self.teacher is not None:
             parts["teacher"] = self.teacher.checkpoint()
@@ -188,7 +188,7 @@ class Distillation:
         return flat | {"step": torch.tensor(self.step)}
 
     def resume(self, saved: dict[str, Tensor]) -> None:
-        """Take up what `checkpoint` gave."""
+        """Restore what `checkpoint` returned."""
         self.step = int(saved["step"])
         with torch.no_grad():
             for part, tensors in (("synthetic", self.synthetic.tensors), ("learned", self.learned)):

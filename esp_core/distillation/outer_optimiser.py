@@ -1,4 +1,4 @@
-"""The outer optimiser: Adam on codes and decoders (Section 4.2), SGD on pixels (DM, DSA), with a stated decay."""
+"""The outer optimiser: Adam on codes and decoders (Section 4.2), SGD on pixels (DM, DSA), with a learning-rate schedule."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from esp_core.training.optimisers import SGD, Adam, Descent
 
 
 class OuterOptimiser:
-    """Steps `synthetic.tensors`, and `more` tensors by name, with the recipe's `optimiser`.
+    """Optimises `synthetic.tensors`, and `more` tensors by name, with the recipe's `optimiser`.
 
-    `kind`: adam or sgd (`momentum`); `decay`: constant, linear to zero at the last iteration, or steps, by the factor `gamma`
-    at each of the `milestones`, which are fractions of the iterations; `lr_<group>`: one rate for every group of tensors, named
-    by the first word of the tensor's name: lr_codes, lr_decoders, lr_pixels, lr_step_size.
+    `kind`: adam or sgd (with `momentum`). `decay`: constant; linear, to zero at the last iteration; or steps, which multiplies the rate by
+    `gamma` at each of the `milestones`, given as fractions of the iterations. `lr_<group>`: the learning rate of a group of tensors, which
+    is the first word of their names: lr_codes, lr_decoders, lr_pixels, lr_step_size.
     """
 
     def __init__(self, synthetic: Parametrisation, recipe: dict[str, Any], more: Mapping[str, Tensor] | None = None):
@@ -44,11 +44,11 @@ class OuterOptimiser:
         return float(settings.get(key, 0.0))
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self.optimiser.zero()
 
     def step(self, index: int) -> None:
-        """OuterOptimiser step `index` (from 0), at the rate that the decay gives it, then bring the tensors back to what may be stored."""
+        """Outer step `index` (from 0) at the scheduled learning rate; then restrict the tensors to values that may be stored."""
         self.optimiser.step([rate * self._factor(index) for rate in self.rates])
         self.synthetic.restrict(index + 1)
 
@@ -60,11 +60,11 @@ class OuterOptimiser:
         return 1.0
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """The optimiser's moments, by tensor."""
+        """The optimiser's state, by tensor."""
         return self.optimiser.state
 
     def resume(self, saved: dict[str, Tensor]) -> None:
-        """Take up what `checkpoint` gave."""
+        """Restore what `checkpoint` returned."""
         devices = {str(i): t.device for i, t in enumerate(self.optimiser.tensors)}
         self.optimiser.state = {
             name: value if name.endswith(".step") else value.to(devices[name.partition(".")[0]]) for name, value in saved.items()

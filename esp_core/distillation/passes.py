@@ -1,4 +1,4 @@
-"""What a walk asks of the teaching network for one micro-batch: sums over its images, and the way back from a loss on them."""
+"""Forward and backward of one micro-batch: its statistics, and the gradient of a loss on them at the images."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Outcome:
     synthetic: dict[str, Tensor]
 
     def detached(self) -> Outcome:
-        """The same without a graph."""
+        """A copy without a graph."""
         values, synthetic = ({name: t.detach() for name, t in d.items()} for d in (self.values, self.synthetic))
         return Outcome(self.total.detach(), values, synthetic)
 
 
 class Passes:
-    """The passes for `terms`, and for `also`, statistics that are wanted without a loss: the teacher's inner gradient, for one.
+    """The passes for the objectives `terms` and for `also`, statistics without a loss, such as the teacher's inner gradient.
 
-    They take a batch whose images (n, C, H, W) are augmented, and nothing that they return has a graph.
+    They take a batch of augmented images (n, C, H, W) and return tensors without a graph.
     """
 
     def __init__(self, terms: Sequence[Weighted], also: Sequence[Statistic] = ()):
@@ -48,23 +48,23 @@ class Passes:
 
     @property
     def names(self) -> list[str]:
-        """What runs compiled: nothing."""
+        """The functions that run compiled: none."""
         return []
 
     def forget(self) -> None:
-        """The number of images a batch has changed; nothing here hangs on it."""
+        """Called when the number of images a batch changes; nothing here depends on it."""
 
     def batch(self, state: State, images: Tensor, labels: Tensor, placed: Placed | None = None) -> Batch:
-        """Images (n, C, H, W), normalised, under the augmentation of `state`, with labels (n,) on the CPU, `placed` beforehand or now."""
+        """Normalised images (n, C, H, W), augmented as `state` says, with labels (n,) on the CPU; `placed`: both already on the device."""
         return Batch(state, images, labels, placed, trace=self.traces, graph=False)
 
     def sums(self, batch: Batch) -> dict[str, Tensor]:
-        """Every objective's statistics."""
+        """The statistics of all objectives, summed over the batch."""
         with torch.no_grad():
             return {name: value.detach() for name, value in _statistics(self.wanted, batch).items()}
 
     def back(self, batch: Batch, cotangents: Mapping[str, Tensor]) -> Tensor:
-        """The gradient of <statistics, cotangents> at the images of `batch`, (n, C, H, W)."""
+        """The gradient of <statistics, cotangents> at the images of `batch`, (n, C, H, W): a vector-Jacobian product."""
         batch.graph = True
         with torch.enable_grad():
             sums = _statistics([term.objective for term in self.terms], batch)
@@ -72,7 +72,7 @@ class Passes:
             return torch.autograd.grad(total, batch.images)[0]
 
     def whole(self, batch: Batch, real: Statistics) -> tuple[Outcome, Tensor]:
-        """For a batch that is the complete set: the loss, and its gradient at the images, from one graph."""
+        """For a batch that is the complete set: the loss and its gradient at the images, from one graph."""
         batch.graph = True
         with torch.enable_grad():
             sums = _statistics([term.objective for term in self.terms], batch)
@@ -83,7 +83,7 @@ class Passes:
         return Outcome(outcome.total, outcome.values, more | sums).detached(), gradient
 
     def evaluate(self, synthetic: Statistics, real: Statistics, state: State) -> Outcome:
-        """The loss on the sums of all synthetic and all real images."""
+        """The weighted loss, from the sums over all synthetic and all real images."""
         values = {term.name: term.objective.loss(synthetic, real, state) for term in self.terms}
         total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
         return Outcome(total, values, dict(synthetic))

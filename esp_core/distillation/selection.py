@@ -29,12 +29,12 @@ class Selector(RealImages):
         return self.images(chosen)
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Up to `count` images of every class, without replacement: normalised (n, C, H, W), labels (n,) on the CPU."""
+        """Up to `count` images of every class, drawn without replacement: normalised (n, C, H, W), labels (n,) on the CPU."""
         index, labels = self.choose(count, generator)
         return self.images(index), labels
 
     def choose(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The indices (n,) and labels (n,) of up to `count` images of every class, without replacement, on the CPU."""
+        """The indices (n,) and labels (n,), on the CPU, of up to `count` images of every class, drawn without replacement."""
         chosen = [members[torch.randperm(len(members), generator=generator)[:count]] for members in self.members]
         labels = torch.cat([torch.full((len(c),), label) for label, c in enumerate(chosen)])
         return torch.cat(chosen), labels
@@ -52,7 +52,7 @@ class Selector(RealImages):
 
 
 def herd(features: Tensor, count: int) -> Tensor:
-    """Indices (count,) chosen greedily from features (n, d), so that the mean of the chosen follows the mean of all."""
+    """Indices (count,) chosen greedily from features (n, d), so that the mean of the chosen ones stays close to the mean of all."""
     mean = features.mean(0)
     total = torch.zeros_like(mean)
     free = torch.ones(len(features), dtype=torch.bool)

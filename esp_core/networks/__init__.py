@@ -1,7 +1,7 @@
 """Networks by name. Each is a module of this package with `build(channels, size, classes, **settings)`.
 
-A network is a `torch.nn.Module` with `features(images)`, (n, C, H, W) -> (n, F), and `classifier`, F -> classes;
-its forward pass is the second after the first. A user's own network is named by import path, "package.module:factory".
+A network is a `torch.nn.Module` with `features(images)`, (n, C, H, W) -> (n, F), and `classifier`, F -> classes; its forward pass is
+`classifier(features(images))`. A user's own network is named by import path, "package.module:factory".
 """
 
 import importlib
@@ -17,7 +17,7 @@ from esp_core.study import kinds
 
 
 class Network(Protocol):
-    """What training, distillation and evaluation ask of a network."""
+    """What training, distillation and evaluation need of a network."""
 
     classifier: nn.Linear
 
@@ -26,13 +26,13 @@ class Network(Protocol):
 
 
 def build(name: str, channels: int, size: int, classes: int, *, seed: int | None = None, **settings: Any) -> nn.Module:
-    """A freshly initialised network for images (n, channels, size, size).
+    """An initialised network for images (n, channels, size, size).
 
-    `seed` fixes the initial weights without touching torch's global generator; without it they come from that generator.
-    Raises UserError for an unknown name or setting, and with one line where the network cannot be built.
+    `seed` fixes the initial weights without touching torch's global generator; without `seed` they come from that generator.
+    Raises UserError, of one line, for an unknown name or setting, or if the network cannot be built.
     """
     with told(name, "cannot be imported"):
-        if ":" in name:  # the module of the user's may import torchvision
+        if ":" in name:  # a user's module may import torchvision
             importlib.import_module("esp_core.networks.torchvision_import").load()
         factory = kinds.factory("network", name, settings, f"network {name}: ")
     with told(name, f"cannot be built for {channels} x {size} x {size} images"):
@@ -46,13 +46,13 @@ def _made(factory: Any, seed: int | None, *shape: int, **settings: Any) -> Any:
     if seed is None:
         return factory(*shape, **settings)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU too
+        torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, does not seed the GPUs
         return factory(*shape, **settings)
 
 
 @contextmanager
 def told(name: str, what: str) -> Iterator[None]:
-    """Turn whatever the code of the network `name` raises into a UserError of one line, but not a lack of memory."""
+    """Turn any exception from the code of the network `name` into a UserError of one line, except out-of-memory errors."""
     try:
         yield
     except (UserError, torch.OutOfMemoryError):

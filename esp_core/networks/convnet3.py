@@ -25,11 +25,11 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width * (size // 2**depth) ** 2, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, width * (size / 2^depth)^2), what the classifier sees."""
+        """(n, C, H, W) -> (n, width * (size / 2^depth)^2), the input of the classifier."""
         return self.blocks(images).flatten(1)
 
     def intermediates(self, images: Tensor) -> list[Tensor]:
-        """Each block's output before its pooling, and the features: the `depth` + 1 depths at which CAFE compares images."""
+        """The output of each block before its pooling, and the features: the `depth` + 1 depths at which CAFE compares images."""
         found, x = [], images
         for layer in self.blocks:
             x = layer(x)
@@ -42,7 +42,7 @@ class ConvNet(nn.Module):
 
 
 def build(channels: int, size: int, classes: int, width: Annotated[int, ">= 1"] = 128, depth: Annotated[int, ">= 1"] = 3) -> ConvNet:
-    """ConvNet-3, or -4 with `depth=4`, as the baselines quoted for TinyImageNet used.
+    """ConvNet-3; with `depth=4` ConvNet-4, which the baselines quoted for TinyImageNet used.
 
     width: channels of a block; ESP Section 4.4
     depth: blocks, each of which halves the image; ESP Section 4.4

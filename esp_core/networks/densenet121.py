@@ -16,7 +16,7 @@ SMALLEST = 8  # three transitions halve the image
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth` channels, computed from all before: (n, before, H, W) -> (n, before + growth, H, W)."""
+    """Adds `growth` channels, computed from all earlier ones: (n, before, H, W) -> (n, before + growth, H, W)."""
 
     def __init__(self, before: int, growth: int):
         super().__init__()
@@ -68,7 +68,7 @@ def build(
     growth: Annotated[int, ">= 1"] = 32,
     blocks: Sequence[Annotated[int, ">= 1"]] = (6, 12, 24, 16),
 ) -> DenseNet:
-    """DenseNet-121, or one of other layers a block. Raises UserError for images below 8 pixels, where the last block sees nothing.
+    """DenseNet-121, or with other `blocks`. Raises UserError for images below 8 pixels, too small for the last block.
 
     growth: channels that a layer adds; Huang et al.
     blocks: the layers of each of the four blocks; Huang et al.

@@ -1,9 +1,9 @@
-"""EfficientNetV2-S, torchvision's, from random initial weights. Tan and Le, ICML 2021.
+"""EfficientNetV2-S from torchvision, with random initial weights. Tan and Le, ICML 2021.
 
-20,190,298 parameters at 10 classes (ESP Section 4.4 rounds the 1000-class network to "22 M"). It divides the image by
-32, so 32 pixels and fewer leave one value a channel at its end, and batch norm cannot train on a single image there.
-Training draws dropout and stochastic depth from torch's global generator. `width` and `depth` scale channels and layers as the paper's
-compound scaling does.
+20,190,298 parameters at 10 classes (ESP Section 4.4 rounds the 1000-class network to "22 M"). It divides the side of the image by 32.
+Images of 32 pixels or fewer leave one value per channel at the end, and batch norm cannot train on a single such image. Dropout
+and stochastic depth draw from torch's global generator. `width` and `depth` scale channels and layers, as in the paper's compound
+scaling.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ class EfficientNet(nn.Module):
         self.classifier = cast(nn.Linear, network.classifier[1])
 
     def features(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, 1280 * width), the mean over the last map; with dropout while training."""
+        """(n, C, H, W) -> (n, 1280 * width), the mean over the last map, with dropout in training."""
         return self.dropout(self.layers(images).mean((2, 3)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,14 +36,14 @@ class EfficientNet(nn.Module):
 
 
 def _stem(channels: int, width: int) -> nn.Conv2d:
-    """torchvision's first convolution, and its initialisation, for other than three channels."""
+    """torchvision's first convolution and its initialisation, for a number of channels other than three."""
     stem = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out")
     return stem
 
 
 def _network(classes: int, width: float, depth: float) -> Any:
-    """torchvision's network, its channels times `width` in steps of 8 and its layers times `depth`, at least one a stage."""
+    """torchvision's network with `width` times the channels, in steps of 8, and `depth` times the layers, at least one a stage."""
     from torchvision.models.efficientnet import EfficientNet as Scaled
     from torchvision.models.efficientnet import _efficientnet_conf
 

@@ -1,4 +1,4 @@
-"""A network as a function of one flat parameter vector, in which trajectories, subspaces and gradients are written."""
+"""A network as a function of one flat parameter vector, the form that trajectories, subspaces and gradients use."""
 
 import math
 
@@ -32,11 +32,11 @@ class _Intermediates(nn.Module):
 
 
 class FlatNetwork:
-    """`network` seen as f(theta, images), theta (P,) being its parameters in their own order, flattened and joined.
+    """`network` as a function f(theta, images); theta (P,) are its parameters in their own order, flattened and concatenated.
 
-    Needs a network without buffers that change (no batch norm): a functional call must leave nothing behind. `precision` bfloat16
-    multiplies in it, under torch's autocast; theta and what comes out keep theta's type. "auto" is bfloat16 on a processor that has
-    instructions for it, and float32 elsewhere: a GPU multiplies float32 fast, and its eager bfloat16 was slower (docs/benchmarks.md).
+    The network must not have changing buffers (no batch norm), since a functional call must not have side effects. With `precision`
+    bfloat16, products run in bfloat16 under torch's autocast; theta and the outputs have theta's dtype. "auto" is bfloat16 on a CPU with
+    instructions for it, else float32: a GPU multiplies float32 fast, and its eager bfloat16 was slower (docs/benchmarks.md).
     Raises UserError for another precision.
     """
 
@@ -53,7 +53,7 @@ class FlatNetwork:
         self.parameters = sum(self._sizes)
 
     def split(self, theta: Tensor) -> list[Tensor]:
-        """theta (P,) -> one view per parameter, in its shape."""
+        """theta (P,) -> one view per parameter, in its own shape."""
         return [part.view(shape) for part, (_, shape) in zip(theta.split(self._sizes), self.layout, strict=True)]
 
     def __call__(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ class FlatNetwork:
         return features.to(theta.dtype), logits.to(theta.dtype)
 
     def intermediates(self, theta: Tensor, images: Tensor) -> list[Tensor]:
-        """(P,), (n, C, H, W) -> what the network computes on its way, (n, F_k) each, the features that the classifier sees last.
+        """(P,), (n, C, H, W) -> intermediate outputs, (n, F_k) each; the last is the input of the classifier.
 
         Raises UserError for a network without a method `intermediates(images)`.
         """

@@ -2,9 +2,9 @@
 
 4,903,242 parameters at 10 classes (ESP Section 4.4: "4.90 M"). He et al., CVPR 2016. Torch's default initialisation.
 
-That count fits batch norm and instance norm alike. Batch norm is the default: the public evaluation code behind the
-ResNet-10 columns that ESP's Table 2 quotes (IDC's) uses it. Instance norm leaves no running averages, so a network with
-it can also teach a distillation and train experts.
+Batch norm and instance norm both give this count. Batch norm is the default, since IDC's public evaluation code, the source of the
+ResNet-10 columns quoted in ESP's Table 2, uses it. Instance norm has no running statistics, so a network with it can also be
+the network of distillation and of experts.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esp_core.runtime.errors import UserError
 
-# What `norm` may be, and the smallest image: instance norm of a single value is zero.
+# The settings of `norm`, each with the smallest image: instance norm of a single value is zero.
 NORMS: dict[str, tuple[Callable[[int], nn.Module], int]] = {
     "batch": (nn.BatchNorm2d, 1),
     "instance": (lambda channels: nn.GroupNorm(channels, channels), 16),
@@ -22,7 +22,7 @@ NORMS: dict[str, tuple[Callable[[int], nn.Module], int]] = {
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, (n, before, H, W) -> (n, after, H / stride, W / stride)."""
+    """Two 3x3 convolutions and a shortcut, (n, before, H, W) -> (n, after, H / stride, W / stride)."""
 
     def __init__(self, before: int, after: int, stride: int, norm: Callable[[int], nn.Module]):
         super().__init__()
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages of one block each with `width`, 2, 4 and 8 times `width` channels, global average, linear classifier."""
+    """Stages of one block each, with 1, 2, 4 and 8 times `width` channels, then global average and linear classifier."""
 
     def __init__(self, channels: int, classes: int, width: int, norm: Callable[[int], nn.Module]):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Make `import torchvision` work where a CUDA build of it stands beside a CPU-only torch.
+"""Make `import torchvision` work with a CUDA build of torchvision beside a CPU-only torch.
 
-Its compiled operators need CUDA's libraries and cannot be loaded then, and the import ends in "operator
-torchvision::nms does not exist", although networks, transforms and data sources use none of them. Declaring the two
-operators that the import asks for is enough. `torchvision.ops.nms` and torchvision's own PNG reader stay out of reach.
+Its compiled operators need CUDA's libraries and cannot be loaded, so the import fails with "operator torchvision::nms does
+not exist", although networks, transforms and datasets use none of them. Declaring the two operators that the import looks up
+is enough. `torchvision.ops.nms` and torchvision's own PNG reader still do not work.
 """
 
 from functools import cache
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-# An operator lives as long as the library that declares it.
+# An operator exists as long as the library that declares it.
 _DECLARED: list[torch.library.Library] = []
 
 
 @cache
 def load() -> None:
-    """Call before the first `import torchvision`. Does nothing where torchvision's operators load, or where it is not installed."""
+    """Call before the first `import torchvision`. Does nothing if torchvision's operators load or torchvision is not installed."""
     found = find_spec("torchvision")
     for folder in (found.submodule_search_locations or []) if found else []:
         for compiled in Path(folder).glob("_C*.so"):

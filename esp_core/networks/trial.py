@@ -1,4 +1,4 @@
-"""A network of any name run once on a few empty images, so that what is wrong with it is told before anything long, in one line."""
+"""Run a network once on a few empty images, so that an error in it is reported early and in one line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from torch import nn
 from esp_core import networks
 from esp_core.runtime.errors import UserError
 
-TEACHES = ("features", "classifier")  # what distillation asks of a network, beside its forward pass
+TEACHES = ("features", "classifier")  # what distillation needs of a network, besides its forward pass
 SPOKEN = {"features": "features(images)", "intermediates": "intermediates(images)"}
 
 
 def check(settings: Mapping[str, Any], channels: int, size: int, classes: int, needs: Sequence[str] = ()) -> None:
-    """Build the network of `settings`, name included, and run it on images (2, channels, size, size) as training does.
+    """Build the network of `settings`, name included, and run it on images (2, channels, size, size) as in training.
 
-    `needs` names what it must have beside its forward pass; one that teaches, `TEACHES`, is also run on a single image. Raises
-    UserError where it cannot be built or run, lacks something, or gives anything but logits (2, classes).
+    `needs` names the attributes that it must have. With any, as for a network of distillation (`TEACHES`), it is also run on one image.
+    Raises UserError if it cannot be built or run, lacks something, or returns anything but logits (2, classes).
     """
     name, shape = settings["name"], f"{channels} x {size} x {size}"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -41,7 +41,7 @@ def check(settings: Mapping[str, Any], channels: int, size: int, classes: int, n
 
 
 def refuse_buffers(name: str, network: nn.Module) -> None:
-    """Raise UserError for a network that keeps running statistics, which neither a trajectory nor a functional call has."""
+    """Raise UserError for a network with running statistics, which trajectories and functional calls cannot hold."""
     if next(network.buffers(), None) is not None:
         raise UserError(
             f"network {name}: it keeps running statistics, which a network that teaches must not have; use convnet3, or norm: instance "

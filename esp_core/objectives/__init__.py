@@ -1,12 +1,12 @@
-"""Objectives: losses on statistics that add over images. Each kind is a module of this package with `build(**settings)`.
+"""Objectives: losses on statistics that are sums over images. Each kind is a module of this package with `build(**settings)`.
 
-`statistics(batch)` gives sums over the images of a micro-batch, by name; the walk adds them up and calls
-`loss(synthetic, real, state)` once, on the sums. Objectives that ask for the same name share it: `gradient` (P,) is the sum
-of the per-image parameter gradients, `class_features` (classes, F) and `class_logits` are sums per class. The walk itself
-adds `class_count` (classes,) to both sides. Of real images a statistic may also keep a row an image: a name that begins
-with `each_` is joined over micro-batches, not added.
+`statistics(batch)` returns named sums over the images of a micro-batch. The outer loop adds them over micro-batches and calls
+`loss(synthetic, real, state)` once. Objectives that use the same name share the statistic: `gradient` (P,) is the sum of the per-image
+parameter gradients; `class_features` (classes, F) and `class_logits` are sums per class. `class_count` (classes,) is always added, on
+both sides. A statistic of real images may also have one row per image: names that begin with `each_` are concatenated over
+micro-batches, not added.
 
-A loss that is not of this form, such as a trajectory or a kernel, is a `NonAdditive` objective with a backward pass of its own.
+A loss of another form, such as a trajectory or a kernel, is a `NonAdditive` objective with its own backward pass.
 """
 
 from __future__ import annotations
@@ -36,41 +36,41 @@ Statistics = Mapping[str, Tensor]
 
 @dataclass
 class State:
-    """What one outer step sees of the teacher: a network at theta, and, with experts, the segment's subspace."""
+    """What one outer step uses of the teacher: a network at theta and, with experts, the subspace of a segment."""
 
     network: FlatNetwork
     theta: Tensor  # (P,)
     classes: int
-    draw: Draw | Chain  # one augmentation a class, shared by real and synthetic images
-    loss: str = "bce"  # the training loss whose gradient G is (Eq. 4)
+    draw: Draw | Chain  # one augmentation per class, shared by real and synthetic images
+    loss: str = "bce"  # the training loss of which G is the gradient (Eq. 4)
     basis: Tensor | None = None  # (P, k), orthonormal
     direction: Tensor | None = None  # (P,), theta*_{t+T} - theta*_t
     target: Tensor | None = None  # (P,), theta*_{t+T}
-    ensemble: Tensor | None = None  # (M, P), networks that are used side by side; theta is the first
+    ensemble: Tensor | None = None  # (M, P), networks used side by side; theta is the first
 
 
 class Placed(NamedTuple):
-    """What of a micro-batch is known before its images: labels (n,) int64 and augmentation, on the device."""
+    """The part of a micro-batch that is known before its images: labels (n,) int64 and augmentation, on the device."""
 
     labels: Tensor
     augment: Placement
 
 
 def place(state: State, labels: Sequence[Tensor], device: torch.device) -> list[Placed]:
-    """Micro-batches with `labels` (n,) on the CPU under the augmentation of `state`, in one copy."""
+    """`Placed` for micro-batches with `labels` (n,) on the CPU, under the augmentation of `state`, sent to `device` in one copy."""
     return send([Placed(one, state.draw.at(one)) for one in labels], device)
 
 
 class Batch:
-    """A micro-batch of augmented images under a state; what is asked for is computed once."""
+    """A micro-batch of augmented images under a state. Its properties are computed when first used, and once."""
 
     def __init__(self, state: State, images: Tensor, labels: Tensor, placed: Placed | None = None, *, trace: bool, graph: bool):
-        """`images` (n, C, H, W) normalised, `labels` (n,) int64 on the CPU, both `placed` beforehand or now.
+        """`images` (n, C, H, W) normalised, `labels` (n,) int64 on the CPU; `placed`: labels and augmentation if already on the device.
 
-        `trace`: G will be asked for; `graph`: keep G differentiable.
+        `trace`: G will be used; `graph`: keep G differentiable.
         """
         self.state, self.trace, self.graph, self._on_cpu = state, trace, graph, labels
-        self.of_class: Callable[[State, Tensor, Tensor], Tensor] = parameter_gradient  # a faster one where there is no graph
+        self.of_class: Callable[[State, Tensor, Tensor], Tensor] = parameter_gradient  # for use without a graph; can be replaced
         self.labels, augment = placed or place(state, [labels], images.device)[0]
         self.images = augment(images)
         self.theta = state.theta.detach().requires_grad_(trace)
@@ -82,7 +82,7 @@ class Batch:
 
     @property
     def features(self) -> Tensor:
-        """(n, F), what the classifier sees."""
+        """(n, F), the input of the classifier."""
         return self._outputs[0]
 
     @property
@@ -92,14 +92,14 @@ class Batch:
 
     @cached_property
     def gradient(self) -> Tensor:
-        """(P,), the sum over the images of the gradient of the training loss (Eq. 4, times the number of images)."""
+        """(P,), the gradient of the training loss summed over the images (Eq. 4 times the number of images)."""
         with torch.enable_grad():
             loss = training_loss(self.logits, self.labels, self.state.loss)
             return torch.autograd.grad(loss, self.theta, create_graph=self.graph, retain_graph=True)[0]
 
     @cached_property
     def class_gradient(self) -> Tensor:
-        """(classes, P), for each class the sum over its images of the gradient of the training loss; zero for an absent class."""
+        """(classes, P), the gradient of the training loss summed over the images of each class; zero for a class without images."""
         rows = [self._gradient_of(label) for label in range(self.state.classes)]
         return torch.stack([torch.zeros_like(self.theta) if row is None else row for row in rows])
 
@@ -108,23 +108,23 @@ class Batch:
         if not len(own):
             return None
         first, last = int(own[0]), int(own[-1])
-        chosen = slice(first, last + 1) if last - first + 1 == len(own) else own  # a slice needs no copy of indices
+        chosen = slice(first, last + 1) if last - first + 1 == len(own) else own  # slicing copies no indices
         with torch.enable_grad():
             images, labels = self.images[chosen], self.labels[chosen]
         return parameter_gradient(self.state, images, labels, graph=True) if self.graph else self.of_class(self.state, images, labels)
 
     def class_sum(self, values: Tensor) -> Tensor:
-        """(n, d) -> (classes, d), summed over the images of each class."""
-        return self.one_hot.T.to(values.dtype) @ values  # unlike index_add, in the same order at every run on any device
+        """(n, d) -> (classes, d), the sum over the images of each class."""
+        return self.one_hot.T.to(values.dtype) @ values  # unlike index_add, adds in the same order in every run on any device
 
     @cached_property
     def one_hot(self) -> Tensor:
-        """(n, classes), True at each image's class."""
+        """(n, classes), True at the class of each image."""
         return one_hot(self.labels, self.state.classes)
 
 
 def parameter_gradient(state: State, images: Tensor, labels: Tensor, graph: bool = False) -> Tensor:
-    """(P,), the sum over images (n, C, H, W), augmented, of the gradient of the training loss at theta; `graph`: keep it differentiable."""
+    """(P,), the gradient of the training loss at theta, summed over augmented images (n, C, H, W); `graph`: keep it differentiable."""
     with torch.enable_grad():
         theta = state.theta.detach().requires_grad_()
         loss = training_loss(state.network(theta, images)[1], labels, state.loss)
@@ -132,12 +132,12 @@ def parameter_gradient(state: State, images: Tensor, labels: Tensor, graph: bool
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(n,) int64 -> (n, classes) bool; unlike torch's own it does not look at the labels, for which a GPU would have to be waited for."""
+    """(n,) int64 -> (n, classes) bool. Unlike torch's function it never reads the labels on the host, so it does not wait for a GPU."""
     return labels[:, None] == torch.arange(classes, device=labels.device)
 
 
 def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """Sum over images. "bce": binary cross-entropy on one-hot labels, mean over classes (Eq. 4); "ce": cross-entropy."""
+    """The loss, summed over images. "bce": binary cross-entropy on one-hot labels, mean over classes (Eq. 4); "ce": cross-entropy."""
     if kind == "bce":
         target = one_hot(labels, logits.shape[1]).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / logits.shape[1]
@@ -147,7 +147,7 @@ def training_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 
 
 class Statistic(ABC):
-    """Sums over images. `needs_gradient`: they ask for `Batch.gradient`; `needs_basis`: for the basis of an expert's segment."""
+    """Sums over images. `needs_gradient`: uses `Batch.gradient`; `needs_basis`: uses the basis of an expert segment."""
 
     needs_gradient: bool = False
     needs_basis: bool = False
@@ -160,8 +160,8 @@ class Statistic(ABC):
 class Objective(Statistic):
     """A loss on additive statistics.
 
-    `needs_real`: it compares with statistics of real images. `traceable`: what it does hangs on shapes alone, not on what the tensors hold,
-    so that it can be compiled. `by_class`: where it cannot, its gradients of single classes can.
+    `needs_real`: compares with statistics of real images. `traceable`: its operations depend on tensor shapes, not on values, so it can
+    be compiled. `by_class`: if it is not traceable, its gradients of single classes can still be compiled.
     """
 
     needs_real: bool = True
@@ -170,29 +170,29 @@ class Objective(Statistic):
 
     @abstractmethod
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
-        """A scalar from the sums over all synthetic and all real images of the step."""
+        """The loss, a scalar, from the sums over all synthetic and all real images of the step."""
 
 
 @dataclass
 class OuterStep:
-    """All that a `NonAdditive` objective may use in one outer step."""
+    """What a `NonAdditive` objective may use in one outer step."""
 
     synthetic: Parametrisation
     units: Tensor  # (u,) int64, the synthetic units of this step
     state: State
-    images: Tensor | None  # (n, C, H, W) real images, normalised, not augmented; None where the objective needs none
+    images: Tensor | None  # (n, C, H, W) real images, normalised, not augmented; None if the objective needs none
     labels: Tensor | None  # (n,) int64 on the CPU
-    augment: str  # the strategy that `dsa.draw` takes
-    generator: torch.Generator  # of this step, on the CPU
-    traced: Traced | None = None  # runs functions of tensors as compiled code, where that pays
+    augment: str  # the strategy for `dsa.draw`
+    generator: torch.Generator  # of this step; CPU
+    traced: Traced | None = None  # runs functions of tensors compiled, if that pays
 
 
 class NonAdditive(ABC):
-    """An objective that is no loss on additive statistics and has a backward pass of its own.
+    """An objective that is not a loss on additive statistics and has its own backward pass.
 
-    `needs_real`: it uses real images. `keeps_graph`: the graph of all images and steps is alive at once. `tensors`: numbers that
-    are learned beside the synthetic set, each under a learning rate `lr_<name>` of the outer optimiser; `floors`: the lowest values of
-    those that `restrict` keeps above one.
+    `needs_real`: uses real images. `keeps_graph`: holds the graph of all images and steps in memory at once. `tensors`: numbers learned
+    with the synthetic set, each with a learning rate `lr_<name>` in the outer optimiser. `floors`: lower bounds of these numbers,
+    enforced by `restrict`.
     """
 
     needs_real: bool = True
@@ -206,17 +206,17 @@ class NonAdditive(ABC):
     def backward(self, step: OuterStep, weight: float) -> Tensor:
         """Add `weight` times the gradient to `step.synthetic.tensors[...].grad` and `self.tensors[...].grad`.
 
-        Returns the value, without weight and without a graph.
+        Returns the loss, without weight and without a graph.
         """
 
     def forward_passes(self, images: int, real: int) -> int:
-        """Forward passes of one image that a step on so many synthetic `images` and `real` ones is worth, if it uses `OuterStep.traced`."""
+        """Forward passes of one image that a step over `images` synthetic and `real` real images costs, if it uses `OuterStep.traced`."""
         return 0
 
     def restrict(self) -> None:
-        """Bring `tensors` back to what they may be, after an outer step; nothing by default."""
+        """Called after an outer step: bring `tensors` back into their allowed range; nothing by default."""
 
 
 def build(kind: str, **settings: Any) -> Objective | NonAdditive:
-    """The objective `kind`. Raises UserError for a setting that it does not have."""
+    """The objective `kind`. Raises UserError for an unknown kind or setting."""
     return cast("Objective | NonAdditive", kinds.factory("objectives", kind, settings, f"objectives.{kind}.")(**settings))

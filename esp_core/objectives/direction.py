@@ -1,5 +1,5 @@
-"""`direction`: a signed companion of the projection term, ours. A span has no sign: a gradient that lies in the expert
-subspace may walk the expert's way or back. This term asks for the expert's way."""
+"""`direction`: the projection term with a sign, ours. The projection cannot tell a gradient step along the expert's path from one
+against it, since both lie in the subspace. This term prefers a step along the path."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +11,7 @@ TEACHER = "experts"
 
 
 class Direction(Objective):
-    """1 + cos(G, theta*_{t+T} - theta*_t): 0 where a gradient step walks the expert's way, 2 where it walks back."""
+    """1 + cos(G, theta*_{t+T} - theta*_t): 0 if a gradient step goes in the expert's direction, 2 if it goes in the opposite one."""
 
     needs_real = False
     needs_gradient = True

@@ -9,9 +9,9 @@ from esp_core.objectives import Batch, Objective, State, Statistics
 
 
 class Distribution(Objective):
-    """Squared distance of the class means of real and synthetic images under the same augmentation.
+    """Squared distance between the class means of real and synthetic images under the same augmentation.
 
-    `output`: "features" before the classifier, as DM's code does, or "logits", as Eq. 8 is printed.
+    `output`: "features", the input of the classifier (DM's code), or "logits" (Eq. 8 as printed).
     `reduction`: "mean" over the classes present (Eq. 8) or their "sum" (DM's code).
     """
 

@@ -1,4 +1,4 @@
-"""`features`: match class means at every depth of the network, and tell real images apart by the synthetic class centres
+"""`features`: match class means at every depth of the network, and classify real images by the synthetic class means
 (CAFE, Wang et al., CVPR 2022)."""
 
 from typing import Annotated
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from esp_core.objectives import Batch, Objective, State, Statistics
 
-NEEDS = ("intermediates",)  # of the network
+NEEDS = ("intermediates",)  # asked of the network
 
 
 class Features(Objective):
-    """CAFE's two losses, over the classes present in both sets and for any number of classes, sizes and depths.
+    """CAFE's two losses over the classes present in both sets, for any number of classes, image sizes and depths.
 
-    Feature alignment: the squared distance of the class means at every stage of the network, summed over classes and values;
-    `deep` weighs the last two stages, `shallow` those before. `centre` is added to the weight of the last, which CAFE's code
-    counts a second time. Discrimination: `discrimination` times the cross-entropy, summed over the real images, of the inner
-    products of a real image's features with the synthetic class means. Values sum over C x F_k numbers, so they grow with both.
+    Feature alignment: the squared distance between the class means at every stage of the network, summed over classes and values.
+    `deep` is the weight of the last two stages, `shallow` that of the stages before. `centre` is added to the weight of the last stage,
+    which CAFE's code counts twice. Discrimination: `discrimination` times the cross-entropy, summed over real images, of the inner
+    products of an image's features with the synthetic class means. Losses sum over C x F_k values, so they grow with both.
     """
 
     traceable = False
@@ -29,7 +29,7 @@ class Features(Objective):
     def statistics(self, batch: Batch) -> dict[str, Tensor]:
         stages = batch.state.network.intermediates(batch.theta, batch.images)
         sums = {f"class_stage_{depth}": batch.class_sum(stage) for depth, stage in enumerate(stages)}
-        # Only the real side's rows are used.
+        # Only the rows of real images are used.
         return sums | {"each_features": stages[-1].detach(), "each_label": batch.labels}
 
     def loss(self, synthetic: Statistics, real: Statistics, state: State) -> Tensor:
@@ -47,7 +47,7 @@ class Features(Objective):
 
 
 def _discrimination(centres: Tensor, here: Tensor, real: Statistics) -> Tensor:
-    """Summed cross-entropy of the real images whose class is `here` (classes,), against the `centres` (classes, F) of these classes."""
+    """Cross-entropy against the class `centres` (classes, F), summed over the real images of the classes present (`here`, (classes,))."""
     labels = real["each_label"]
     products = (real["each_features"] @ centres.T).masked_fill(~here, -torch.inf)
     known = here.index_select(0, labels)

@@ -1,7 +1,7 @@
 """`gradient`: match the training gradients of each class, layer by layer (DC, Zhao et al., 2021; DSA, Zhao and Bilen, 2021;
 IDC, Kim et al., 2022).
 
-The gradients are of the loss that the teacher names; those that train their networks name cross-entropy.
+The loss to differentiate is chosen by the teacher; teachers that train their networks choose cross-entropy.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from esp_core.runtime.errors import UserError
 
 EPSILON = 1e-6  # added to the product of the norms, as in DC's code
 
-LAYERS = {"weights": 2, "conv": 4}  # the fewest dimensions of a parameter that counts
+LAYERS = {"weights": 2, "conv": 4}  # the fewest dimensions of a parameter that is compared
 
 
 class Gradient(Objective):
-    """Distance of the mean gradients of real and synthetic images, summed over the classes present in both.
+    """Distance between the mean gradients of real and synthetic images, summed over the classes present in both.
 
-    `metric`: "cosine", for each row of a parameter seen as a matrix (outputs, rest) one minus the cosine, summed over rows and
-    parameters (DC's and DSA's code, match_loss); or "mse", the squared difference, summed (IDC's code). `layers`: "weights", all
-    parameters but biases and norms, which have one dimension (DC's code), or "conv", the convolutions alone (IDC's code).
+    `metric`: "cosine", one minus the cosine of each row of a parameter as a matrix (outputs, rest), summed over rows and parameters
+    (DC's and DSA's code, match_loss); or "mse", the summed squared difference (IDC's code). `layers`: "weights", all parameters except
+    biases and norms, which have one dimension (DC's code); or "conv", only the convolutions (IDC's code).
     """
 
     traceable = False
@@ -45,7 +45,7 @@ class Gradient(Objective):
         return torch.stack(distances).sum()
 
     def _matrices(self, gradients: Tensor, state: State) -> Iterator[Tensor]:
-        """(classes, P) -> for each parameter that counts (classes, outputs, rest)."""
+        """(classes, P) -> (classes, outputs, rest) for each parameter that is compared."""
         sizes = [size for size, _ in _shapes(state)]
         for part, (_, shape) in zip(gradients.split(sizes, dim=1), _shapes(state), strict=True):
             if len(shape) >= self.dimensions:
@@ -57,7 +57,7 @@ def _shapes(state: State) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def _cosine(ours: Tensor, theirs: Tensor) -> Tensor:
-    """(classes, outputs) of two (classes, outputs, rest)."""
+    """Two (classes, outputs, rest) -> (classes, outputs)."""
     product = (ours * theirs).sum(-1)
     return 1 - product / (ours.norm(dim=-1) * theirs.norm(dim=-1) + EPSILON)
 

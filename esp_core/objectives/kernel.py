@@ -1,9 +1,9 @@
-"""`kernel`: kernel ridge regression from the synthetic set shall name real images rightly (KIP, Nguyen et al., ICLR and NeurIPS 2021).
+"""`kernel`: kernel ridge regression on the synthetic set predicts the labels of real images (KIP, Nguyen et al., ICLR and NeurIPS 2021).
 
 This is random-feature KIP: the kernel is that of the features of many finite random networks (RFAD, Loo et al., NeurIPS 2022), not the
-exact one of an infinitely wide ConvNet. The exact kernel carries, for each pair of images and each layer, the covariance of every two
-positions, (H W)^2 numbers: 4.2 MB a pair at 32 x 32 pixels, 5,000 real times 500 synthetic images of them a step. Labels stay hard,
-so what is learned is images only, and the set is tested like every other, by training a network on it.
+exact kernel of an infinitely wide ConvNet. The exact one needs, for each pair of images and each layer, the covariance of every two
+positions, (H W)^2 numbers: 4.2 MB a pair at 32 x 32 pixels, for 5,000 real times 500 synthetic images a step. Labels stay hard, so only
+images are learned, and the set is tested like every other, by training a network on it.
 """
 
 from typing import Annotated
@@ -17,15 +17,15 @@ from esp_core.objectives import NonAdditive, OuterStep, State, one_hot
 from esp_core.runtime.transfer import send
 from esp_core.training.traced import Traced
 
-PART = 256  # images alive at once; the gradient is the same for every value
+PART = 256  # images in memory at once; the gradient does not depend on it
 
 
 class Kernel(NonAdditive):
-    """0.5 x mean squared error of K_ts (K_ss + ridge tr(K_ss) / n I)^-1 y_s against y_t, labels one-hot less 1 / classes (KIP's code).
+    """0.5 x mean squared error of K_ts (K_ss + ridge tr(K_ss) / n I)^-1 y_s and y_t; y: one-hot labels minus 1 / classes (KIP's code).
 
-    K is the inner product of `features`, from the networks of state.ensemble, or state.theta alone where there is none. One
-    augmentation is drawn a step and shared by all images, real and synthetic: one a class would tell the kernel the class.
-    The regression is solved in float64.
+    K is the inner product of `features`, of the networks in state.ensemble or, without an ensemble, of state.theta. Each step draws
+    one augmentation for all images, real and synthetic; one per class would reveal the class to the kernel. The regression is
+    solved in float64.
     """
 
     needs_real = True
@@ -60,7 +60,7 @@ class Kernel(NonAdditive):
 
 
 def features(state: State, networks: Tensor, images: Tensor, traced: Traced | None = None) -> Tensor:
-    """(n, M F): what each of the M networks' classifiers sees of the images, side by side, divided by sqrt(M F)."""
+    """(n, M F): the classifier inputs of the M networks, concatenated and divided by sqrt(M F)."""
 
     def seen(theta: Tensor, images: Tensor) -> Tensor:
         return state.network(theta, images.contiguous(memory_format=torch.channels_last))[0]
@@ -74,7 +74,7 @@ def features(state: State, networks: Tensor, images: Tensor, traced: Traced | No
 
 
 def regression(synthetic: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor, classes: int, ridge: float) -> Tensor:
-    """The loss of `Kernel`, float64, from features (n, D) and (m, D) and labels (n,) and (m,)."""
+    """The loss of `Kernel` in float64, from features (n, D) and (m, D) and labels (n,) and (m,)."""
     support, query = _double(synthetic), _double(real)
     kernel = support @ support.T
     least = ridge * kernel.trace() / len(support)
@@ -94,12 +94,12 @@ def _double(values: Tensor) -> Tensor:
 
 
 def _shared(draw: Draw | Chain, sizes: set[int]) -> dict[int, Placement]:
-    """The first draw of `draw` for so many images at once."""
+    """The first operation of `draw`, for each number of images in `sizes`."""
     return {size: draw.at(torch.zeros(size, dtype=torch.int64)) for size in sizes}
 
 
 def _image_gradient(state: State, networks: Tensor, images: Tensor, draw: Placement, cotangent: Tensor) -> Tensor:
-    """d<features, cotangent>/d images (n, C, H, W), with the graph of one network at a time."""
+    """d<features, cotangent>/d images (n, C, H, W), with the graph of only one network in memory at a time."""
     images.requires_grad_()
     width = cotangent.shape[1] // len(networks)
     for theta, own in zip(networks, cotangent.split(width, dim=1), strict=True):

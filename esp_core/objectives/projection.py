@@ -1,4 +1,4 @@
-"""`projection`: penalise the part of the synthetic gradient that leaves the expert subspace (Eq. 7)."""
+"""`projection`: penalise the part of the synthetic gradient outside the expert subspace (Eq. 7)."""
 
 from typing import Literal
 
@@ -13,10 +13,10 @@ WEIGHT = 0.00001  # beta, ESP Section 4.2
 
 
 class Projection(Objective):
-    """||G - E E^T G|| with G the mean gradient over the complete synthetic set (Eq. 4 to 7).
+    """||G - E E^T G||, where G is the mean gradient over the complete synthetic set (Eq. 4 to 7).
 
-    `norm`: "l1" as Eq. 7 prints, or "l2" as the text beside it says. `form`: "residual" as printed, or "relative", divided by
-    ||G|| in the same norm, which a vanishing G does not minimise.
+    `norm`: "l1", as in Eq. 7, or "l2", as in the text beside it. `form`: "residual", as printed, or "relative", divided by ||G|| in
+    the same norm, so that shrinking G does not lower the loss.
     """
 
     needs_real = False

@@ -1,13 +1,13 @@
-"""`trajectory`: a student trained on the synthetic set shall end where the expert does (MTT, Cazenavette et al., CVPR 2022; Eq. 1).
+"""`trajectory`: a student trained on the synthetic set should end where the expert does (MTT, Cazenavette et al., CVPR 2022; Eq. 1).
 
-Three ways to the gradient, under the same draws. "graph" keeps the graph of all student steps, as MTT's code does: memory grows
-with steps x images. "replay" is exact too: with g_i the student's gradient at theta_i and a_i the derivative of the loss by theta_i,
+The gradient is computed in one of three ways, under the same random draws. "graph" keeps the graph of all student steps, as MTT's code
+does: memory grows with steps x images. "replay" is exact too. With g_i the student's gradient at theta_i and a_i = d loss / d theta_i,
 
     a_i = a_{i+1} - lr d<g_i, a_{i+1}>/d theta_i     images of step i: - lr d<g_i, a_{i+1}>/dx     step size: - sum_i <g_i, a_{i+1}>
 
-so a walk back with one step's graph at a time is enough; between the walks it keeps P numbers a step. "tesla" is the estimator of
-TESLA (Cui et al., ICML 2023): theta_i counts as a constant inside g_i, so that a_i = a_N for all i and nothing is kept. It is
-their formula with its full factor; their published code halves it.
+so the forward pass stores only theta_i, P numbers a step, and the backward pass needs the graph of one step at a time. "tesla" is the
+estimator of TESLA (Cui et al., ICML 2023): theta_i is a constant inside g_i, so a_i = a_N for all i and nothing is stored. It has the
+full factor of their formula; their published code halves it.
 """
 
 from collections import deque
@@ -26,20 +26,20 @@ from esp_core.runtime.transfer import send
 
 TEACHER = "experts"
 GROUPS = ("step_size",)
-FORWARDS = 12  # forward passes that a student step costs: its gradient, and again with the way back through it
-SMALLEST = 1e-6  # step size; MTT's code lets it pass zero, and the student then walks uphill
+FORWARDS = 12  # cost of a student step in forward passes: its gradient, then the gradient again and a backward pass through it
+SMALLEST = 1e-6  # lower bound of the step size; in MTT's code it can become negative, and the student then ascends its loss
 
 
 @dataclass(frozen=True)
 class _Step:
-    """The minibatch of one student step: which of the outer step's units, and their augmentation."""
+    """The minibatch of one student step: positions among the units of the outer step, and their augmentation."""
 
     positions: Tensor  # (u,) int64, into outer.units
-    draw: Draw | Chain  # one operation, numbers per image
+    draw: Draw | Chain  # one operation, parameters per image
 
 
 class _Placed(NamedTuple):
-    """The same on the device, with the units and the labels (n,) of their images; without positions where they are all units in order."""
+    """A `_Step` on the device, with its units and the labels (n,) of their images; `positions` is None if it takes all units in order."""
 
     positions: Tensor | None
     units: Tensor
@@ -50,10 +50,10 @@ class _Placed(NamedTuple):
 class Trajectory(NonAdditive):
     """||theta_N - target||^2 / ||theta_0 - target||^2 after N = `steps` steps of gradient descent from theta_0 = state.theta.
 
-    A step descends the mean cross-entropy of a minibatch of `batch` images (null: all), drawn without replacement per pass and
-    by whole units, under a fresh DSA draw: one operation a batch, numbers per image. The learning rate of the steps is learned:
-    `tensors["step_size"]`, from `step_size` on, under optimiser.lr_step_size. `memory`: graph, replay or tesla; compiled code replays
-    for graph.
+    A step descends the mean cross-entropy of a minibatch of `batch` images (null: all), made of units drawn without replacement in
+    each pass over the set. Each minibatch has a new DSA draw: one operation, parameters per image. The learning rate of the steps,
+    `tensors["step_size"]`, starts at `step_size` and is learned under optimiser.lr_step_size. `memory`: graph, replay or tesla;
+    compiled code uses replay in place of graph.
     """
 
     needs_real = False
@@ -69,7 +69,7 @@ class Trajectory(NonAdditive):
             raise UserError("objectives.trajectory: needs a segment's end; use teacher.kind: experts")
         student = _Student(outer, self._plan(outer), self.tensors["step_size"])
         ways: dict[str, Callable[[_Student, float], Tensor]] = {"graph": _through_graph, "replay": _by_replay, "tesla": _by_tesla}
-        replays = outer.traced is not None and self.memory == "graph"  # torch.compile knows no graph that goes on from one call to the next
+        replays = outer.traced is not None and self.memory == "graph"  # torch.compile cannot continue a graph across calls
         return ways["replay" if replays else self.memory](student, weight)
 
     def forward_passes(self, images: int, real: int) -> int:
@@ -80,7 +80,7 @@ class Trajectory(NonAdditive):
             self.tensors["step_size"].clamp_(min=SMALLEST)
 
     def _plan(self, outer: OuterStep) -> list[_Step]:
-        """The minibatches of all steps, drawn before the first walk so that every walk sees the same."""
+        """The minibatches of all steps, drawn before the first pass so that all passes use the same."""
         per_unit = outer.synthetic.images_per_unit
         parts = _passes(len(outer.units), self.batch and max(1, self.batch // per_unit), outer.generator)
         chosen = [next(parts) for _ in range(self.steps)]
@@ -88,14 +88,14 @@ class Trajectory(NonAdditive):
 
 
 def _passes(units: int, batch: int | None, generator: torch.Generator) -> Iterator[Tensor]:
-    """Minibatches of positions without end; every pass over the units has an order of its own."""
+    """An endless stream of minibatches of positions; every pass over the units has its own order."""
     while True:
         order = torch.randperm(units, generator=generator) if batch and batch < units else torch.arange(units)
         yield from order.split(batch or units)
 
 
 class _Student:
-    """The student's steps as functions of theta and images, and the loss at the end (Eq. 1)."""
+    """The student's steps as functions of theta and images, and the loss at its end (Eq. 1)."""
 
     def __init__(self, outer: OuterStep, plan: list[_Step], step_size: Tensor):
         self.outer, self.step_size = outer, step_size
@@ -114,14 +114,14 @@ class _Student:
         return self.synthetic.decode(step.units)
 
     def gradient(self, theta: Tensor, seen: Tensor, labels: Tensor, *, graph: bool) -> Tensor:
-        """(P,), of the mean cross-entropy over the step's augmented images, at theta (which requires grad)."""
+        """(P,), the gradient at theta (which requires grad) of the mean cross-entropy over the step's augmented images."""
         with torch.enable_grad():
             logits = self.state.network(theta, seen)[1]
             loss = training_loss(logits, labels, "ce") / len(labels)
             return torch.autograd.grad(loss, theta, create_graph=graph)[0]
 
     def walk(self) -> Iterator[Tensor]:
-        """theta_0 to theta_N without a graph; only the one at hand is alive."""
+        """Yield theta_0 to theta_N, without a graph and one at a time."""
         theta = self.start
         yield theta
         for step in self.plan:
@@ -134,11 +134,11 @@ class _Student:
         return (end - self.target).square().sum() / (self.start - self.target).square().sum()
 
     def adjoint(self, end: Tensor) -> Tensor:
-        """(P,), the derivative of the loss by theta_N."""
+        """(P,), the derivative of the loss with respect to theta_N."""
         return 2 * (end - self.target) / (self.start - self.target).square().sum()
 
     def send_back(self, theta: Tensor, step: _Placed, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-        """Add this step's part to the learned tensors' grad; returns g (P,) and the adjoint's change, -lr d<g, a>/d theta (P,)."""
+        """Backward pass of a step: add to the learned tensors' grad; return g (P,) and the adjoint's change, -lr d<g, a>/d theta (P,)."""
         seen = step.augment(self.images(step))
         given = (theta, seen.detach(), step.labels, adjoint, self.lr)
         gradient, change, to_images, to_step_size = self._run("student's step back", self._back, seen, *given)
@@ -156,7 +156,7 @@ class _Student:
 
     @torch.enable_grad()
     def _back(self, theta: Tensor, seen: Tensor, labels: Tensor, adjoint: Tensor, lr: Tensor) -> tuple[Tensor, ...]:
-        """g (P,), and the derivatives of -lr <g, a> by theta (P,), by the augmented images and by lr."""
+        """g (P,), and the derivatives of -lr <g, a> with respect to theta (P,), the augmented images and lr."""
         theta, seen, lr = (t.detach().requires_grad_() for t in (theta, seen, lr))
         gradient = self.gradient(theta, seen, labels, graph=True)
         along = -(gradient * adjoint).sum() * lr

@@ -1,7 +1,7 @@
 """From stored numbers to synthetic images. Each kind is a module of this package with `build(task, **settings)`.
 
-A parametrisation stores `tensors` and decodes them, a few units at a time, into normalised images. A unit is what it
-can decode by itself: an image of `pixels`, a code of `latent` (which gives one image per decoder). Units are ordered by class.
+A parametrisation stores `tensors` and decodes them, a few units at a time, into normalised images. A unit is the smallest part that
+can be decoded alone: an image of `pixels`, or a code of `latent` (one image per decoder). Units are ordered by class.
 """
 
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ from esp_core.study.budget import Cell
 
 @dataclass(frozen=True)
 class Task(Cell):
-    """What is condensed: a cell, and how its images are normalised, by nothing unless given."""
+    """What is condensed: a cell, and the normalisation of its images (by default none)."""
 
     normalisation: Normalisation = field(default_factory=lambda: Normalisation(torch.zeros(1), torch.ones(1)))
 
 
 class Parametrisation(ABC):
-    """Stored numbers (`tensors`, by name) and how they become images."""
+    """Stored numbers (`tensors`, by name) and the function that decodes them into images."""
 
     task: Task
     tensors: dict[str, Tensor]
@@ -38,13 +38,13 @@ class Parametrisation(ABC):
 
     @abstractmethod
     def initialise(self, generator: torch.Generator, real: "RealImages | None") -> None:
-        """Fill `tensors` from noise, or from real images where the settings say so."""
+        """Fill `tensors` from noise or, if the settings say so, from real images."""
 
     def restrict(self, steps: int) -> None:
-        """Bring `tensors` back to what may be stored, after so many outer steps; nothing by default."""
+        """Bring `tensors` back to values that may be stored, after `steps` outer steps; nothing by default."""
 
     def labels(self, units: Tensor) -> Tensor:
-        """Labels (u * images_per_unit,) int64 of what `decode(units)` gives, CPU."""
+        """Labels (u * images_per_unit,) int64 of the images of `decode(units)`, on the CPU."""
         return self.unit_labels[units].repeat_interleave(self.images_per_unit)
 
     @property
@@ -53,12 +53,12 @@ class Parametrisation(ABC):
 
     @property
     def images(self) -> int:
-        """How many training images the set decodes to."""
+        """The number of training images that the set decodes to."""
         return self.units * self.images_per_unit
 
     @property
     def used(self) -> int:
-        """Stored float32 numbers, to be held against `task.budget`."""
+        """The number of stored float32 values, to compare with `task.budget`."""
         return sum(t.numel() for t in self.tensors.values())
 
     def to(self, device: torch.device) -> None:
@@ -68,7 +68,7 @@ class Parametrisation(ABC):
 
 
 class RealImages(ABC):
-    """Where a parametrisation that starts from real images gets them."""
+    """Source of real images for a parametrisation that starts from them."""
 
     @abstractmethod
     def pick(self, label: int, count: int, how: str) -> Tensor:
@@ -76,8 +76,8 @@ class RealImages(ABC):
 
 
 def build(task: Task, kind: str, **settings: Any) -> Parametrisation:
-    """The parametrisation `kind` for `task`, its tensors allocated and zero. Raises UserError for a bad setting or budget."""
+    """The parametrisation `kind` for `task`, with tensors allocated and zero. Raises UserError for a bad setting or an exceeded budget."""
     made = cast(Parametrisation, kinds.factory("parametrisation", kind, settings, "parametrisation.")(task, **settings))
-    if made.used > task.budget and kind != "imported":  # what others made is counted, not refused
+    if made.used > task.budget and kind != "imported":  # sets made by others may exceed it
         raise UserError(f"parametrisation {kind}: {made.used:,} numbers exceed the budget of {task.budget:,} at IPC {task.ipc}")
     return made

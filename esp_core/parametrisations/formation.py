@@ -14,9 +14,9 @@ GROUPS = ("pixels",)
 
 
 class Formation(Pixels):
-    """Pixels whose tiles are the images: IPC x factor^2 a class, each enlarged bilinearly to full size.
+    """Stored pixels cut into tiles, which are the images: IPC x factor^2 a class, each enlarged bilinearly to full size.
 
-    Started from real images, a tile is a real image made small by nearest sampling, IDC's "mix".
+    Initialised from real images, a tile is a real image downsampled by nearest sampling (IDC's "mix").
     """
 
     def __init__(self, task: Task, factor: int, init: str, clamp: int):
@@ -37,7 +37,7 @@ class Formation(Pixels):
 
     def decode(self, units: Tensor) -> Tensor:
         tiles = self._tiles(super().decode(units))
-        # By a matrix along each side: the gradient of torch's bilinear enlargement has no order of sums on a GPU.
+        # As products with a matrix: on a GPU the gradient of torch's bilinear interpolation adds up in no fixed order.
         with torch.no_grad():
             ones = torch.eye(tiles.shape[-1], device=tiles.device, dtype=tiles.dtype)
             along = F.interpolate(ones[None], size=self.task.size, mode="linear", align_corners=False)[0]

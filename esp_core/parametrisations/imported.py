@@ -1,4 +1,4 @@
-"""`imported`: images that other people's code made, as many of each class as there are (stages/import_set.py)."""
+"""`imported`: images that other people's code made, any number of each class (stages/import_set.py)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,7 +12,7 @@ GROUPS = ("pixels",)
 
 
 class Imported(Formation):
-    """`tensors["pixels"]` (n, C, H, W), normalised, class by class; with `factor` each holds factor x factor small ones, as IDC's do."""
+    """`tensors["pixels"]` (n, C, H, W), normalised, class by class; each image holds factor x factor small ones, as in IDC."""
 
     def __init__(self, task: Task, counts: Sequence[int], factor: int):
         super().__init__(task, factor, "noise", 0)
@@ -22,7 +22,7 @@ class Imported(Formation):
 
 
 def build(task: Task, counts: Sequence[int] = (), factor: Annotated[int, ">= 1"] = 1) -> Imported:
-    """See `Imported`. It alone may hold more numbers than the budget of `task`: what others made is counted, not refused.
+    """See `Imported`. This kind alone may exceed the budget of `task`: sets made by others are counted, not refused.
 
     counts: images of each class; IPC of each unless given
     factor: small images along a side of a stored one; IDC's code

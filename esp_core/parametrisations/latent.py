@@ -1,8 +1,8 @@
-"""`latent`: codes per class times small decoders that all classes share; every code goes through every decoder.
+"""`latent`: codes per class and small decoders that all classes share; every code goes through every decoder.
 
-The idea is that of KFS (Lee, Lee and Hwang, 2022), whose shapes and decoders were never published; ESP uses it too
-(Section 4.2). The design here is ours, chosen by measurement (docs/choices.md), and its numbers, codes and decoders
-together, never exceed IPC x classes x C x H x W.
+The idea is from KFS (Lee, Lee and Hwang, 2022), whose shapes and decoders were never published; ESP uses it too (Section 4.2).
+The design here is ours, chosen by measurement (docs/choices.md). Codes and decoders together never hold more than
+IPC x classes x C x H x W numbers.
 """
 
 import math
@@ -20,10 +20,10 @@ GROUPS = ("codes", "decoders")
 
 
 class Latent(Parametrisation):
-    """`tensors["codes"]` (classes * K, cz, h, w) and the stacked decoders' weights, `decoder.<layer>.<name>`.
+    """`tensors["codes"]` (classes * K, cz, h, w), and the weights of all decoders stacked, `decoder.<layer>.<name>`.
 
-    A layer doubles the side (nearest), convolves, and, but for the last, normalises each decoder's channels and applies
-    ReLU. The last layer's output goes through a sigmoid, so that every decoded image lies in [0, 1].
+    Each layer doubles the side (nearest) and convolves; every layer except the last also normalises each decoder's channels and
+    applies ReLU. The last layer ends in a sigmoid, so every decoded image lies in [0, 1].
     """
 
     def __init__(self, task: Task, decoders: int, code_channels: int, width: int, upsamplings: int, init: str):
@@ -56,7 +56,7 @@ class Latent(Parametrisation):
             self._codes_from(real)
 
     def _codes_from(self, real: RealImages | None) -> None:
-        """Put average-pooled real images into the first channels of the codes and keep the noise in the others."""
+        """Write average-pooled real images into the first channels of the codes; the other channels keep their noise."""
         if real is None:
             raise UserError("parametrisation.init: random needs real images")
         codes = self.tensors["codes"]
@@ -92,7 +92,7 @@ def build(
     upsamplings: Annotated[int, ">= 1"] = 2,
     init: Literal["noise", "random"] = "noise",
 ) -> Latent:
-    """Codes and decoders that fill the budget of `task`; see `Latent` and `codes_per_class`.
+    """Codes and decoders that use the budget of `task`; see `Latent` and `codes_per_class`.
 
     KFS's shapes were never published. Ours fill the same budget: 80 images a class at IPC 1 of 10 classes of 32x32 pixels.
 

@@ -12,10 +12,10 @@ GROUPS = ("pixels",)
 
 
 class Pixels(Parametrisation):
-    """`tensors["pixels"]` (classes * IPC, C, H, W), normalised, so that the field's learning rates keep their unit.
+    """`tensors["pixels"]` (classes * IPC, C, H, W), normalised, so that published learning rates apply.
 
-    `init`: "noise" (standard normal, Algorithm 1), "random" real images, or "herding"'s choice of them.
-    `clamp`: after every so many outer steps bring the pixels back to images that can be shown, [0, 1] before normalisation; 0: never.
+    `init`: "noise" (standard normal, Algorithm 1), "random" real images, or real images chosen by "herding".
+    `clamp`: clamp the pixels to [0, 1] (before normalisation) after every `clamp` outer steps; 0: never.
     """
 
     def __init__(self, task: Task, init: str, clamp: int):

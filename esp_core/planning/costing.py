@@ -1,4 +1,4 @@
-"""What a job costs, from its spec: seconds, bytes on disk and peak bytes on the device."""
+"""The cost of a job, from its spec: seconds, bytes on disk and peak bytes on the device."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ FLOAT, INT16 = 4, 2
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one job; `device` says whether it computes there, otherwise it is the processor's. `notes`: what could only be guessed."""
+    """Cost of one job; `device` says whether it runs on the device or on the CPU. `notes`: what had to be guessed."""
 
     seconds: float
     disk: float = 0.0
@@ -31,7 +31,7 @@ class Cost:
 
 
 def cost(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
-    """Of the job that a line of `study.jobs()` names."""
+    """Cost of the job in a line of `study.jobs()`."""
     if stage in _STAGES:
         job = spec(study, stage, *arguments)
         found = _STAGES[stage](study, on, job, shape(study, job["dataset"]))
@@ -41,7 +41,7 @@ def cost(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
 
 
 def _small(study: Study, on: Device, stage: str, *arguments: str) -> Cost:
-    """Of a job that reads and writes, without what every job leaves."""
+    """Cost of a job that only reads and writes, without the disk space that every job needs."""
     start = on.values["start"]
     if stage == "download":
         entry = catalogue.ENTRIES[study.datasets[arguments[0]]["kind"]]
@@ -66,7 +66,7 @@ def _prepare(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
 
 
 def _matrix(job: Spec, data: Shape) -> float:
-    """Bytes of the whitening matrix beside the data, and in every condensed set."""
+    """Bytes of the whitening matrix, which is stored with the data and in every condensed set."""
     return FLOAT * data.values**2 if "whiten" in job else 0
 
 
@@ -82,19 +82,19 @@ def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
 
 
 def _pays(work: float, on: Device) -> bool:
-    """Whether so many operations are worth compiling."""
+    """Whether `work` operations are worth compiling."""
     return work >= WORTH_COMPILING["cuda" if on.is_gpu else "cpu"]
 
 
 def _training(on: Device, net: Count, data: Shape, images: float, settings: Mapping[str, Any], faster: float = 1) -> float:
-    """Seconds in which a network is trained on `images` for the `epochs` of the settings, in batches, and tested."""
+    """Seconds to train a network on `images` for the epochs and batch size in `settings`, and to test it."""
     forward = on.forward(net) / on.speed_up(data.size) / faster
     epochs = settings["epochs"]
     return epochs * math.ceil(images / settings["batch"]) * on.step(net) + (epochs * images * TRAINING + data.test) * forward
 
 
 def _trial(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    """The start of a job, and a step of each network."""
+    """Cost of starting a job and of one step of each network."""
     networks = [network(one["network"], data) for one in job["networks"]]
     return Cost(on.values["start"] + sum(3 * on.forward(net) + on.step(net) for net in networks))
 
@@ -116,7 +116,7 @@ def _distill(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
 
 
 def _compiles(recipe: Mapping[str, Any]) -> bool:
-    """Whether nothing keeps the steps of a recipe from being compiled."""
+    """Whether the steps of a recipe can be compiled."""
     own = {kind: {key: value for key, value in settings.items() if key != "weight"} for kind, settings in recipe["objectives"].items()}
     made = [objectives.build(kind, **settings) for kind, settings in own.items()]
     return recipe["compile"] != "never" and all(isinstance(one, Objective) and one.traceable for one in made)
@@ -132,7 +132,7 @@ def _outer_step(on: Device, net: Count, decoding: Count, data: Shape, recipe: Ma
         taken = min(trajectory.get("batch") or batch, batch)
         step = _factors("objectives", "trajectory")["synthetic"] * taken * forward + on.step(net, "student")
         seconds += trajectory.get("steps", 1) * step
-    # A teacher that learns between two outer steps; loops that end by themselves are counted in full.
+    # Training of the teacher between two outer steps; dynamic loops count with their upper bounds.
     if teacher.get("kind") == "trained_on_real":
         learned = min(teacher.get("images", 2048), data.train)
         seconds += math.ceil(learned / teacher.get("batch", 64)) * on.step(net) + TRAINING * learned * forward
@@ -143,7 +143,7 @@ def _outer_step(on: Device, net: Count, decoding: Count, data: Shape, recipe: Ma
 
 
 def _passes(data: Shape, recipe: Mapping[str, Any], batch: int) -> tuple[float, float]:
-    """Forward passes of one image that an outer step is worth, over real and over synthetic images, without those of a student."""
+    """Cost of an outer step in forward passes of one image, over real and over synthetic images, without those of a student."""
     factors = {kind: _factors("objectives", kind) for kind in recipe["objectives"]}
     teacher = _factors("teachers", recipe["teacher"].get("kind"))
     real = recipe["real_batch"] * data.classes * max((factor["real"] for factor in factors.values()), default=0)
@@ -153,7 +153,7 @@ def _passes(data: Shape, recipe: Mapping[str, Any], batch: int) -> tuple[float, 
 
 
 def _factors(section: str, kind: str | None) -> dict[str, Any]:
-    """What rates.yaml says of a kind of objective or teacher, or of one that it does not know."""
+    """The factors in rates.yaml for a kind of objective or teacher, or the default for an unknown one."""
     return dict(rates()[section].get(kind, rates()[section]["default"]))
 
 
@@ -166,7 +166,7 @@ def _evaluate(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
 
 
 def _footprint(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
-    """Each case is as many outer steps as it has inner ones, in micro-batches and at once; one, where the student takes them itself."""
+    """Each case takes `steps` outer steps twice, in micro-batches and at once; with a student, a single outer step."""
     net = network(job["network"], data)
     cases = [(ipc, job["steps"][0]) for ipc in job["ipc"]] + [(job["at"], steps) for steps in job["steps"]]
     seconds = on.values["start"] + on.values["first"]
@@ -186,12 +186,12 @@ _STAGES: dict[str, Callable[[Study, Device, Spec, Shape], Cost]] = {
 
 
 def _training_memory(on: Device, net: Count, data: Shape, batch: int) -> float:
-    """Data in bytes, what a batch keeps for its backward pass, its gradients, weights with gradient, momentum and a copy."""
+    """Data as bytes, values saved for the backward pass and gradients of a batch, and weights with gradient, momentum and a copy."""
     return on.values["memory"] + (data.train + data.test) * data.values + 2 * batch * net.kept + 4 * net.parameters * FLOAT
 
 
 def _distill_memory(on: Device, net: Count, decoding: Count, data: Shape, recipe: Mapping[str, Any], batch: int) -> float:
-    """As much of the synthetic set as fits the share of the device; a student's whole graph where `trajectory` keeps it."""
+    """The synthetic set, as far as it fits the job's share of the device; the student's complete graph if `trajectory` stores it."""
     image = (net.kept + decoding.kept) * DOUBLE_BACKWARD
     graph = min(min(recipe["micro_batch"] or batch, batch) * image, on.total_memory * SHARE)
     trajectory = recipe["objectives"].get("trajectory")
@@ -202,7 +202,7 @@ def _distill_memory(on: Device, net: Count, decoding: Count, data: Shape, recipe
 
 
 def _unfamiliar(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """Kinds that are counted as any other."""
+    """A note for each kind that is counted by the default rates."""
     kinds = [("objectives", kind) for kind in recipe["objectives"]] + [("teachers", recipe["teacher"].get("kind", "default"))]
     for section, kind in kinds:
         if kind not in rates()[section]:

@@ -1,6 +1,6 @@
-"""What there is to compute: the images of a dataset, and what torch counts on real networks and parametrisations.
+"""The size of the work: the images of a dataset, and torch's counts on real networks and parametrisations.
 
-They are counted on torch's `meta` device, where tensors have shapes and no numbers.
+Counts are made on torch's `meta` device, where tensors have shapes but no values.
 """
 
 import json
@@ -24,7 +24,7 @@ from esp_core.training.compile_policy import operations
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a dataset."""
+    """Shape and size of a dataset."""
 
     classes: int
     channels: int
@@ -35,14 +35,14 @@ class Shape:
 
     @property
     def values(self) -> int:
-        """Numbers of one image."""
+        """The number of values in one image."""
         return int(self.channels * self.size**2)
 
 
 @dataclass(frozen=True)
 class Count:
-    """Of one image forward: operations (multiply and add are two), values that are written, calls that write them, bytes that autograd
-    keeps until the backward pass; and parameters in all."""
+    """Counts for one image in a forward pass: operations (multiply and add are two), values written, calls that write them, and bytes that
+    autograd saves for the backward pass; and the number of parameters."""
 
     operations: float
     activations: float
@@ -52,7 +52,7 @@ class Count:
 
 
 def shape(study: Study, dataset: str) -> Shape:
-    """Classes, image and counts of a dataset; of one that is the user's own a guess, for it has not been read yet."""
+    """Classes, image shape and number of images of a dataset; a guess for a user's own dataset, which has not been read yet."""
     settings = study.datasets[dataset]
     entry, size = catalogue.ENTRIES.get(settings["kind"]), settings["options"].get("size")
     if entry is None:
@@ -62,14 +62,14 @@ def shape(study: Study, dataset: str) -> Shape:
 
 
 def network(settings: Mapping[str, Any], data: Shape) -> Count:
-    """Of a network, by name or import path, on images of `data`. Raises UserError where it cannot be built or run."""
+    """The counts of a network, given by name or import path, on images of `data`. Raises UserError if it cannot be built or run."""
     return _network(canonical(dict(settings)), data)
 
 
 @cache
 def _network(settings: str, data: Shape) -> Count:
     own = json.loads(settings)
-    with torch.device("cpu" if ":" in own["name"] else "meta"):  # a user's code may do what tensors without numbers cannot
+    with torch.device("cpu" if ":" in own["name"] else "meta"):  # a user's code may need values
         model = networks.build(**own, channels=data.channels, size=data.size, classes=data.classes, seed=0).eval()
         images = torch.zeros(1, data.channels, data.size, data.size)
     with networks.told(own["name"], f"fails on an image of {data.channels} x {data.size} x {data.size}"):
@@ -77,7 +77,7 @@ def _network(settings: str, data: Shape) -> Count:
 
 
 def synthetic(parametrisation: Mapping[str, Any], ipc: int, data: Shape) -> tuple[int, Count]:
-    """Images that a condensed set decodes to, and what the decoding of one takes. Raises UserError where it does not fit the budget."""
+    """The number of images that a condensed set decodes to, and the counts for decoding one. Raises UserError if it exceeds the budget."""
     return _synthetic(canonical(dict(parametrisation)), ipc, data)
 
 
@@ -91,7 +91,7 @@ def _synthetic(parametrisation: str, ipc: int, data: Shape) -> tuple[int, Count]
 
 
 def _count(forward: Callable[[], object], parameters: Sequence[Tensor], images: int = 1) -> Count:
-    """Of an image, where `forward` goes over so many."""
+    """The counts per image, if `forward` processes `images` images."""
     with LiveBytes() as seen:
         found = operations(forward)
     kept = kept_bytes(forward, parameters)

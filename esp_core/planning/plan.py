@@ -1,9 +1,9 @@
-"""What a study will cost, before anything runs: jobs, device-hours, wall time, disk and device memory, stage by stage.
+"""The cost of a study, before anything runs: jobs, device-hours, wall time, disk and device memory, by stage.
 
     python -m esp_core plan [CONFIG] [--device cpu|h100] [--profile workflow/profiles/NAME] [--results results]
 
-Costs are those of the jobs that are not done. A job counts as done where its output is there; whether Snakemake would run it again,
-because its settings or code changed, is what `snakemake -n` tells. The rates are in esp_core/planning/rates.yaml, each with its source.
+Only jobs that are not done have a cost. A job is done if its output exists; `snakemake -n` tells whether it would rerun because settings
+or code changed. The rates are in esp_core/planning/rates.yaml, each with its source.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from esp_core.study.config import Study, load
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.provenance import ROOT
 
-# The stages that are shown, what they run, and the rule whose threads a profile sets.
+# The stages in the plan, and the stages of jobs that each covers.
 STAGES = {
     "download": ("download",),
     "prepare": ("prepare", "trial", "network"),
@@ -34,13 +34,13 @@ STAGES = {
     "figures": ("footprint", "grids", "plots", "losses"),
 }
 DEFAULT = ROOT / "workflow" / "profiles" / "default"
-ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # where there is no checkout with profiles
+ONE_GPU: dict[str, Any] = {"resources": {"gpu": 1}}  # for an installation without profiles
 RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate", "figures": "measure_memory"}
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What runs at once: cores of the processor, jobs on the device, threads by rule; the device is cuda, mps or cpu, here or elsewhere."""
+    """What runs at once: CPU cores, jobs on the device, threads by rule. The device is cuda, mps or cpu, on this machine or elsewhere."""
 
     cores: int
     gpus: int
@@ -53,13 +53,13 @@ class Slots:
         return min(self.cores, self.threads.get(RULES.get(stage, ""), threads(self.device)))
 
     def jobs(self, stage: str, on_device: bool) -> int:
-        """Jobs of `stage` at once."""
+        """The number of jobs of `stage` that run at once."""
         return max(1, min(self.gpus, self.cores // self.of(stage))) if on_device else self.cores
 
 
 @dataclass(frozen=True)
 class Row:
-    """A stage, or all: jobs, those done, and of the rest device-hours, hours of wall time, bytes on disk, peak bytes of a job."""
+    """A stage, or all: jobs, those done, and for the others device-hours, hours of wall time, bytes on disk, peak bytes of a job."""
 
     stage: str
     jobs: int
@@ -71,7 +71,7 @@ class Row:
 
 
 def slots(profile: Path | None, asked: str) -> Slots:
-    """What a profile of Snakemake allows to jobs on the device that a study asks for. Raises UserError where it cannot be read."""
+    """What a Snakemake profile allows for jobs on the device that a study asks for. Raises UserError if it cannot be read."""
     settings = ONE_GPU if profile is None else _profile(profile)
     wanted = settings.get("cores", settings.get("jobs", "all"))
     cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
@@ -97,7 +97,7 @@ def _cores() -> int:
 
 
 def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -> tuple[list[Row], list[str]]:
-    """A row a stage and one for all, and what could only be guessed. Without `results` nothing counts as done."""
+    """A row for each stage and one for all, and notes on what was guessed. Without `results` no job counts as done."""
     rows, notes, chain, work = [], [], 0.0, 0.0
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
@@ -110,7 +110,7 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
         chain, work = chain + least, work + wall
         disk, memory = sum(one.disk for one in costs), max((one.memory for one in costs), default=0.0)
         rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, least) / 3600, disk, memory))
-    # All stages: no less time than the work takes on what runs at once, and than the longest job of each stage after the other.
+    # All stages take at least the total work divided by the jobs at once, and at least the longest jobs of the stages one after another.
     left = any(row.jobs > row.done for row in rows)
     jobs, done, hours, disk = (sum(getattr(row, key) for row in rows) for key in ("jobs", "done", "hours", "disk"))
     wall, report = (max(work, chain) + rate("workflow", "start")) / 3600, rate("disk", "report")
@@ -119,7 +119,7 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
 
 
 def _hours(costs: Iterable[Cost], on: Device) -> float:
-    """Device-hours: of a processor's cores, or of a GPU for the jobs that compute on it."""
+    """Device-hours: hours of CPU cores, or GPU-hours of the jobs that run on the GPU."""
     each = 1 if on.is_gpu else on.threads
     return sum(one.seconds * (each if one.device else 1) for one in costs if one.device or not on.is_gpu) / 3600
 
@@ -145,7 +145,7 @@ def _bytes(value: float) -> str:
 
 
 def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
-    """A note a stage whose jobs at once may take more than the memory of this machine, where they compute on its processor."""
+    """A note for each stage whose concurrent jobs may need more memory than this machine has, if they run on its CPU."""
     for row in rows:
         jobs = allowed.jobs(row.stage, on_device=True)
         if allowed.here and not on.is_gpu and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
@@ -169,7 +169,7 @@ def main() -> None:
     if args.device:
         asked = "cuda" if device(args.device).is_gpu else "cpu"
     allowed = slots(args.profile, asked)
-    name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # as far as there are rates
+    name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # the devices with rates
     on = device(name)
     rows, notes = plan(study, name, allowed, args.results)
     measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])

@@ -1,1 +1,1 @@
-"""From the per-seed rows of an evaluated study to the paper's tables: layouts, reading, summary, rendering."""
+"""From the per-seed rows of an evaluated study to tables, comparisons, figures and claims."""

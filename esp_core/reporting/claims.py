@@ -1,6 +1,6 @@
-"""The paper's claims (claims.yaml), the questions that each becomes in a study, and the tests that compare what is measured.
+"""The paper's claims (claims.yaml), the questions that each one poses to a study, and the tests that compare measurements.
 
-A test takes a question and the evidence, and returns comparisons, none where something that it needs was not measured.
+A test takes a question and the evidence and returns comparisons; none if a measurement that it needs is missing.
 """
 
 import math
@@ -18,7 +18,7 @@ from esp_core.runtime.errors import UserError
 from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
 
 Key = tuple[str, str, int, str]  # method, dataset, IPC, network
-PAPERS_NETWORK = "convnet3"  # of the paper's cells, where a claim names none
+PAPERS_NETWORK = "convnet3"  # the network of a claim that names none
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Claim:
 
     @property
     def about(self) -> str:
-        """What one question is about: a cell, a dataset or the study."""
+        """What a question is about: a cell, a dataset or the study."""
         return TESTS[self.test["kind"]][1]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A claim asked once. `ipcs` are those it is about: one for a cell, all of a dataset, none for the study as a whole."""
+    """A claim applied to one case. `ipcs`: one for a cell, all for a dataset, none for the study as a whole."""
 
     claim: Claim
     dataset: str = ""
@@ -51,25 +51,25 @@ class Question:
     network: str = ""
 
     def key(self, side: str | Mapping[str, str], ipc: int | None = None) -> Key:
-        """The run that one side of the test names: a method, or a mapping of method and network."""
+        """The run for one side of the test: `side` is a method, or a mapping of method and network."""
         names = {"network": self.network, **({"method": side} if isinstance(side, str) else side)}
         return (names["method"], self.dataset, self.ipcs[0] if ipc is None else ipc, names["network"])
 
     def compare(self, evidence: "Evidence") -> list[Comparison]:
-        """The comparisons of its test."""
+        """The comparisons that its test makes."""
         settings = dict(self.claim.test)
         return TESTS[settings.pop("kind")][0](self, evidence, **settings)
 
     @property
     def allowed(self) -> Region:
-        """The values that bear the claim out."""
+        """The interval of values that support the claim."""
         ((how, given),) = self.claim.decide.items()
         value = float(given[self.dataset] if isinstance(given, Mapping) else given)
         return {"above": (value, math.inf), "below": (-math.inf, value), "about": (value / 2, value * 1.5), "within": (-value, value)}[how]
 
     @property
     def case(self) -> str:
-        """Where it is asked, in words."""
+        """The case in words."""
         if not self.ipcs:
             return "Figure 7"
         ipcs = f"IPC {' to '.join(map(str, dict.fromkeys((self.ipcs[0], self.ipcs[-1]))))}"
@@ -79,9 +79,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is measured: `of` and `against` hold the runs for the two sides of a comparison, quoted numbers for the second only.
+    """The measurements. `of` and `against` hold the runs for the two sides of a comparison; only `against` includes quoted numbers.
 
-    `memory` has the columns method, ipc, steps, bytes and device (Figure 7), `batches` dataset, ipc, synthetic_batch, mean, std and n (8).
+    `memory` (Figure 7) has columns method, ipc, steps, bytes, device; `batches` (Figure 8) dataset, ipc, synthetic_batch, mean, std, n.
     """
 
     of: Mapping[Key, Sample]
@@ -91,7 +91,7 @@ class Evidence:
 
 
 def read(path: Path) -> list[Claim]:
-    """The claims of the YAML file at `path`. Raises UserError where it is another's, or an entry has a key too many or too few."""
+    """The claims in the YAML file at `path`. Raises UserError for another file, or an entry with missing or unknown keys."""
     try:
         claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text("utf-8"))["claims"]]
         return [claim for claim in claims if claim.about]
@@ -100,10 +100,10 @@ def read(path: Path) -> list[Claim]:
 
 
 def questions(claims: Iterable[Claim], spec: Mapping[str, Any]) -> Iterator[Question]:
-    """Every claim where a study can answer it.
+    """Every claim for every case of a study.
 
-    `spec` names the study's `cells` and `networks`, and in `own` each dataset's network of distillation. A claim about the paper's cells
-    is asked of those whose dataset the study has, measured or not; one of `datasets: any` also of the study's own datasets.
+    `spec` names the study's `cells` and `networks`, and under `own` the distillation network of each dataset. A claim about the paper's
+    cells is posed for those whose dataset is in the study, measured or not; one of `datasets: any` also for the study's own datasets.
     """
     for claim in claims:
         if claim.about == "study":
@@ -123,13 +123,13 @@ def questions(claims: Iterable[Claim], spec: Mapping[str, Any]) -> Iterator[Ques
 
 
 def _own_networks(claim: Claim, known: list[str], own: str) -> tuple[str, ...]:
-    """The networks of a study's own dataset that the claim is asked on: those it names, or the one of distillation."""
+    """The networks for a claim on a study's own dataset: those that the claim names, or else the distillation network."""
     if not {side["network"] for side in claim.test.values() if isinstance(side, dict)} <= set(known):
         return ()
     return tuple(name for name in claim.networks if name in known and name != own) if claim.networks else (own,)
 
 
-# The tests; claims.yaml says in words what each estimates.
+# The tests; claims.yaml says what each estimates.
 
 
 def _difference(asked: Question, seen: Evidence, of: Any, against: Any, relative: bool = False) -> list[Comparison]:
@@ -176,7 +176,7 @@ def _growth(asked: Question, seen: Evidence, of: str, against: str, over: str) -
 
 
 def _curves(memory: pd.DataFrame, method: str, over: str) -> dict[str, "pd.Series[float]"]:
-    """Bytes along `over`, a curve for each device and value of the other column; only those of two points or more."""
+    """Bytes along `over`: a curve for each device and value of the other column, without curves of a single point."""
     other = "ipc" if over == "steps" else "steps"
     rows = memory[memory.method == method].drop_duplicates(["device", other, over], keep="last")
     groups = {f"{device}, {other} {at:g}": part.set_index(over).bytes for (device, at), part in rows.groupby(["device", other], sort=False)}

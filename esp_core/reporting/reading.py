@@ -1,4 +1,4 @@
-"""Reading the per-seed rows of a study, the paper's numbers and those behind a figure, and refusing unlike rows in one table."""
+"""Reads the per-seed rows of a study, the paper's numbers and the data of figures; refuses tables of unlike rows."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,16 +7,16 @@ import pandas as pd
 
 from esp_core.runtime.errors import UserError
 
-KEY = ["method", "dataset", "ipc", "network"]  # what tells runs apart; IPC is 0 for full data
+KEY = ["method", "dataset", "ipc", "network"]  # identifies a run; IPC is 0 for full data
 WHOLE = ["ipc", "seed", "budget", "budget_used", "parameters", "images"]
 WORDS = ["dataset", "method", "network", "protocol", "device", "torch"]
-FULL = "full"  # the method that trains on the whole dataset
+FULL = "full"  # the method that trains on the complete dataset
 
 
 def table(path: Path, words: list[str], numbers: list[str], way_on: str = "delete it and run again") -> pd.DataFrame:
-    """The CSV at `path`, all text but for `numbers`, where an empty place is a missing number.
+    """The CSV at `path`: columns `numbers` as numbers, where an empty entry is missing, all others as text.
 
-    Raises UserError, which ends with `way_on`, where one of `words` or `numbers` is no column, or a number is not in [0, 2^63).
+    Raises UserError, which ends with `way_on`, if one of `words` or `numbers` is not a column, or a number is not in [0, 2^63).
     """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -32,9 +32,9 @@ def table(path: Path, words: list[str], numbers: list[str], way_on: str = "delet
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
-    """The rows, one a seed, of the CSVs that `python -m esp_core evaluate` wrote, with a file's name in column "file".
+    """The per-seed rows of the CSVs of `python -m esp_core evaluate`, with the file's name in column "file".
 
-    Raises UserError where a file is no table of one run or holds numbers that cannot be, or where two files hold the same run.
+    Raises UserError if a file is not a table of one run or holds impossible numbers, or if two files hold the same run.
     """
     found = [_read(path) for path in paths]
     rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*WHOLE, "accuracy", *WORDS, "file"])
@@ -61,7 +61,7 @@ def _read(path: Path) -> pd.DataFrame:
 def read_published(path: Path) -> pd.DataFrame:
     """The paper's numbers: columns table, those of KEY, published_mean and published_std. Raises UserError.
 
-    A table's full-data number, printed at every IPC, stands under IPC 0.
+    The full-data number of a table, which the paper prints at every IPC, has IPC 0.
     """
     frame = table(path, ["method", "dataset", "architecture"], ["table", "ipc", "mean", "std"], "restore the file")
     frame = frame.rename(columns={"architecture": "network", "mean": "published_mean", "std": "published_std"})
@@ -69,10 +69,10 @@ def read_published(path: Path) -> pd.DataFrame:
 
 
 def refuse_mixtures(rows: pd.DataFrame) -> None:
-    """Raise UserError, naming the files, where rows of one table were not made alike.
+    """Raise UserError, naming the files, if rows of one table were not made alike.
 
-    All rows must come from one version of torch; the condensed sets of one dataset must have been evaluated on one network by one
-    protocol. Full data may have a protocol of its own, which the table's notes then name.
+    All rows must come from one version of torch. For a dataset and network, all condensed sets must have been evaluated by one protocol.
+    Full data may have another protocol; the table's notes then name it.
     """
     _refuse(rows, "torch", "torch")
     for (dataset, network), part in rows[rows.method != FULL].groupby(["dataset", "network"], sort=False):

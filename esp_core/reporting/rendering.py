@@ -1,6 +1,6 @@
 """A page of a title, paragraphs and tables as Markdown, LaTeX and HTML.
 
-A table is a frame of text whose index holds the headings of its rows; `**bold**`, as in Markdown, marks what is bold in each form.
+A table is a text DataFrame whose index holds the row headings. `**bold**`, as in Markdown, is rendered bold in every format.
 """
 
 import html
@@ -30,14 +30,14 @@ def markdown(title: str, parts: Sequence[Part]) -> str:
 
 
 def web(title: str, parts: Sequence[Part], style: str = "") -> str:
-    """The page in HTML, with `style` after its own."""
+    """The page in HTML; `style` is CSS that follows the default style."""
     head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}{style}</style>'
     body = [f"<p>{html.escape(part)}</p>" if isinstance(part, str) else _web_table(part) for part in parts]
     return "\n".join([head, f"<h1>{html.escape(title)}</h1>", *body, "</html>"]) + "\n"
 
 
 def latex(title: str, parts: Sequence[Part]) -> str:
-    """The page as one float; LaTeX numbers tables itself, so "Table 1. " at the title's beginning is left out."""
+    """The page as one float. LaTeX numbers tables itself, so "Table 1. " at the beginning of the title is removed."""
     lines = [
         "% needs packages booktabs and adjustbox",
         "\\begin{table}",
@@ -57,14 +57,14 @@ FORMS: dict[str, Form] = {".md": markdown, ".tex": latex, ".html": web}
 
 
 def write(out: Path, frame: pd.DataFrame, title: str, parts: Sequence[Part], forms: Mapping[str, Form] = FORMS) -> None:
-    """`frame` to `out`, .csv, and the page to files beside it, by their suffixes."""
+    """Write `frame` to `out`, a .csv, and the page to a file beside it for each suffix in `forms`."""
     files.write(out, frame.round(4).to_csv(index=False, lineterminator="\n"))
     for suffix, form in forms.items():
         files.write(out.with_suffix(suffix), form(title, parts))
 
 
 def plain(table: pd.DataFrame, width: int) -> str:
-    """A table whose rows have one heading as text in columns, as many at a time as fit `width`."""
+    """A table with one row heading as text; its columns are split into blocks of at most `width` characters."""
     flat = table.set_axis(table.index.get_level_values(0), axis=0).set_axis([", ".join(key) for key in table.columns], axis=1)
     flat = flat.rename_axis(index=None, columns=str(table.index.names[0]))
     text = flat.to_string(line_width=width, col_space={title: len(title) + 1 for title in flat.columns})
@@ -90,12 +90,12 @@ def _latex_table(table: pd.DataFrame) -> str:
 
 
 def _flat(table: pd.DataFrame, escape: Callable[[str], str], bold: str) -> pd.DataFrame:
-    """The table with its headings as first columns, all text escaped and marked."""
+    """The table with its row headings as first columns, and all text escaped and marked."""
     flat = table.reset_index(col_level=table.columns.nlevels - 1)
     columns = [tuple(map(escape, [column] if isinstance(column, str) else column)) for column in flat.columns]
     return flat.map(lambda text: _BOLD.sub(bold, escape(text))).set_axis(pd.MultiIndex.from_tuples(columns), axis=1)
 
 
 def _escaped(text: str) -> str:
-    """`text` as LaTeX prints it."""
+    """`text` escaped for LaTeX."""
     return "".join(_TEX.get(sign, sign) for sign in text)

@@ -1,4 +1,4 @@
-"""Writing a figure as PNG and PDF, whole or not at all; the same figure gives the same bytes."""
+"""Writes a figure as PNG and PDF, atomically; the same figure gives the same bytes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def save(figure: "Figure", out: Path) -> None:
-    """Write `figure` to `out`, .png, and its .pdf beside it."""
+    """Write `figure` to `out`, a .png, and a .pdf beside it."""
     from matplotlib import rc_context
 
     with replacing(out) as temporary:

@@ -1,4 +1,4 @@
-"""The tidy form of a table: a row a (method, cell, network), measured beside published."""
+"""The tidy form of a table: a row for each (method, cell, network), with measured and published numbers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +15,10 @@ COLUMNS = ["table", *KEY, *MEASURED, *PUBLISHED, "difference", "recovery", "gain
 
 
 def wanted(spec: dict[str, Any], printed: pd.DataFrame) -> pd.DataFrame:
-    """Columns KEY of the table's rows: the study's methods and those that the paper prints for its cells, in the paper's order.
+    """The rows of the table, as columns KEY: the study's methods and those printed in the paper for its cells, in the paper's order.
 
-    A user's own methods come after the paper's, full data last, with one row a dataset and network and IPC 0. Raises UserError
-    where there is no row.
+    A user's own methods come after the paper's, and full data last, with IPC 0 and one row for each dataset and network. Raises UserError
+    if there is no row.
     """
 
     def of(method: str) -> Iterator[tuple[str, str, int, str]]:
@@ -39,8 +39,8 @@ def wanted(spec: dict[str, Any], printed: pd.DataFrame) -> pd.DataFrame:
 def summarise(layout: Layout, keys: pd.DataFrame, rows: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """The tidy table: mean, sample standard deviation (n - 1) and 95 % t-interval over seeds, the paper's number, the difference.
 
-    n is 0 and the mean empty where a row is not measured. `budget` and `budget_used` count stored float32 numbers. `recovery` and `gain`
-    are DD-Ranking's questions: accuracy over full data's, and less that of random images of the same budget; empty without those rows.
+    A row that was not measured has n = 0 and no mean. `budget` and `budget_used` count float32 numbers. `recovery` (accuracy over that
+    of full data) and `gain` (accuracy minus that of random images of the same budget) follow DD-Ranking; empty without those rows.
     """
     budgets = rows.drop_duplicates(KEY)[[*KEY, "budget", "budget_used"]].astype({"budget": "Int64", "budget_used": "Int64"})
     frame = keys.merge(statistics(rows), how="left", on=KEY).merge(budgets, how="left", on=KEY)
@@ -53,7 +53,7 @@ def summarise(layout: Layout, keys: pd.DataFrame, rows: pd.DataFrame, printed: p
 
 
 def statistics(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: columns KEY and MEASURED."""
+    """One row per run: columns KEY and MEASURED."""
     from scipy.special import stdtrit
 
     groups = rows.astype({"accuracy": "float64"}).groupby(KEY, sort=False).accuracy
@@ -63,21 +63,21 @@ def statistics(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of(method: str, frame: pd.DataFrame, same: list[str]) -> "pd.Series[float]":
-    """Beside each row of `frame`, the mean of `method` where the columns `same` agree; missing where there is none."""
+    """For each row of `frame`, the mean of `method` in the row with equal `same` columns; missing if there is none."""
     return frame[same].merge(frame.loc[frame.method == method, [*same, "mean"]], how="left", on=same)["mean"]
 
 
 def paired(one: str, other: str, frame: pd.DataFrame, value: str, same: list[str]) -> pd.DataFrame:
-    """Where `frame` has both methods, alike in the columns `same`: these, the pair's name as "method", and the difference in `value`."""
+    """The difference of two methods in `value`, where `frame` has both with equal `same` columns; the pair's name is the "method"."""
     left, right = (frame.loc[frame.method == method, [*same, value]] for method in (one, other))
     both = left.merge(right, on=same, suffixes=("", "_other"))
     return both[same].assign(method=f"{one}-{other}", **{value: both[value] - both[f"{value}_other"]})
 
 
 def _best(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """True for the best of each column, at the one decimal that is printed; full data takes no part.
+    """True for the best of each column, rounded to the printed decimal, without full data.
 
-    Where a row is not measured the paper's number stands for it, as quoted numbers do in the paper.
+    For a row that was not measured the paper's number is used, as in the paper for quoted numbers.
     """
     shown = frame["mean"].fillna(frame.published_mean).round(1).where(frame.method != FULL)
     return shown.eq(shown.groupby([frame.dataset, frame.ipc, frame.network]).transform("max"))

@@ -1,4 +1,4 @@
-"""From the tidy table to what is read: the sheet of accuracies, the sheet of budgets, and the sentences below them."""
+"""From the tidy table to text: the table of accuracies, the table of budgets, and the notes below them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 
 NOT_MEASURED = "not measured"
 SCORES = "In the CSV, recovery is accuracy over that of full data, and gain is accuracy less that of random images of the same budget."
-SATURATED = 0.25  # as distillation.saturation.TOLD, which would load torch
+SATURATED = 0.25  # equals distillation.saturation.TOLD, whose import would load torch
 
 
 def heading(frame: pd.DataFrame, layout: Layout) -> str:
@@ -21,9 +21,9 @@ def heading(frame: pd.DataFrame, layout: Layout) -> str:
 
 
 def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], brief: bool = False) -> pd.DataFrame:
-    """`layout` filled from the tidy table; full data repeats in every column of its dataset and network.
+    """`layout` filled from the tidy table. Full data is repeated in every column of its dataset and network.
 
-    `brief` is for a narrow page: the paper's number, in parentheses, only where ours is missing, and nothing bold.
+    `brief`, for narrow pages: the paper's number, in parentheses, only if ours is missing, and nothing in bold.
     """
     columns = list(layout.columns)
     if frame.network.nunique() > 1 and "network" not in columns:
@@ -35,7 +35,7 @@ def accuracy_sheet(frame: pd.DataFrame, layout: Layout, titles: dict[str, str], 
 
 
 def _repeated(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """`cells`, with those of full data, at IPC 0, once in each of `columns` that they belong in."""
+    """`cells`, with the full-data cells (IPC 0) copied to each combination of `columns` that they belong to."""
     own, whole = cells[cells.ipc > 0], cells[cells.method == FULL].drop(columns="ipc").reset_index()
     same = [name for name in columns if name != "ipc"]
     places = own[columns].drop_duplicates()
@@ -44,7 +44,7 @@ def _repeated(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def budget_sheet(frame: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame | None:
-    """Stored float32 numbers of every measured method, and their share of the cell's budget; None where nothing was measured."""
+    """Stored float32 numbers of every measured method and their share of the cell's budget; None if nothing was measured."""
     rows = frame[(frame.ipc > 0) & frame.budget.notna()].drop_duplicates(["method", "dataset", "ipc"])
     if rows.empty:
         return None
@@ -55,7 +55,7 @@ def budget_sheet(frame: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame | 
 
 
 def sheet(cells: pd.DataFrame, rows: list[str], columns: list[str], titles: dict[str, str]) -> pd.DataFrame:
-    """Column "text" of `cells` under headings of the columns `rows` and `columns`, in order of appearance; `titles` are of methods."""
+    """Column "text" of `cells` as a table with headings `rows` and `columns`, in order of appearance; `titles` are those of methods."""
     ordered = {name: pd.Categorical(cells[name], cells[name].unique(), ordered=True) for name in (*rows, *columns)}
     made = cells.assign(**ordered).pivot(index=rows, columns=columns, values="text").astype(object).fillna("")
     return made.set_axis(_headings(made.index, titles, str.capitalize), axis=0).set_axis(_headings(made.columns, titles, str), axis=1)
@@ -71,7 +71,7 @@ def _headings(keys: pd.Index, titles: dict[str, str], form: Callable[[str], str]
 
 
 def notes(frame: pd.DataFrame, rows: pd.DataFrame, layout: Layout) -> list[str]:
-    """Sentences that say how the table's numbers came about; `rows` are the per-seed rows in it."""
+    """Sentences that say how the table's numbers were obtained; `rows` are its per-seed rows."""
     printed = frame.published_mean.notna()
     remarks = [layout.remark] if layout.remark and printed.any() else []
     if rows.empty:
@@ -90,32 +90,32 @@ def notes(frame: pd.DataFrame, rows: pd.DataFrame, layout: Layout) -> list[str]:
 
 
 def alike(rows: pd.DataFrame) -> str:
-    """The protocols and networks of per-seed rows."""
+    """The protocols and networks of the per-seed rows."""
     return f"Protocol: {_protocols(rows)}. Networks: {_networks(rows)}."
 
 
 def made_by(rows: pd.DataFrame) -> str:
-    """The versions of torch and the devices of per-seed rows."""
+    """The torch versions and the devices of the per-seed rows."""
     return f"torch {', '.join(rows.torch.unique())}; device {', '.join(rows.device.unique())}."
 
 
 def signed(value: float) -> str:
-    """`value` with its sign and one digit, as text."""
+    """`value` as text with its sign and one decimal."""
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def spread(mean: float, std: float | None, digits: int = 1) -> str:
-    """Mean and deviation, which a single run lacks; nothing where there is no mean."""
+    """Mean and standard deviation as text, only the mean for a single run, and "" if there is no mean."""
     return "" if pd.isna(mean) else f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
 def estimate(value: float, low: float, high: float) -> str:
-    """`value` with its interval, where there is one."""
+    """`value` as text, with its interval if there is one."""
     return signed(value) if low == high or pd.isna(low) else f"{signed(value)} [{signed(low)}, {signed(high)}]"
 
 
 def _cell_text(one: dict[Any, Any], brief: bool) -> str:
-    """Ours and in parentheses the paper's; ours is bold, or the paper's where ours is missing."""
+    """Our number and, in parentheses, the paper's. The best is bold: ours, or the paper's if ours is missing."""
     ours, printed = spread(one["mean"], one["std"]), spread(one["published_mean"], one["published_std"])
     mark = "**{}**".format if one["bold"] else str
     if brief and (ours or printed):
@@ -126,12 +126,12 @@ def _cell_text(one: dict[Any, Any], brief: bool) -> str:
 
 
 def counted(values: "pd.Series[int]") -> str:
-    """The numbers of seeds of a table's entries."""
+    """The number of seeds of a table's entries, or its range."""
     return f"{values.min()}" if values.nunique() == 1 else f"{values.min()} to {values.max()} (column n of the CSV says which)"
 
 
 def _saturated(rows: pd.DataFrame) -> list[str]:
-    """The sets whose pixels have left what images can hold, as `python -m esp_core distill` says in its log."""
+    """A sentence that lists the sets with many saturated pixels; `python -m esp_core distill` logs the same warning."""
     shares = pd.to_numeric(rows.get("saturated", pd.Series(0.0, rows.index)), errors="coerce")
     worst = rows.assign(share=shares)[shares > SATURATED].drop_duplicates(["dataset", "ipc", "method"])
     sets = [f"{row.method} for {row.dataset}, IPC {row.ipc} ({row.share:.0%})" for row in worst.itertuples()]

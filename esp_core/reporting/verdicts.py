@@ -1,8 +1,8 @@
-"""From accuracies to a verdict: differences with their intervals, and what these allow to say.
+"""From accuracies to a verdict: differences, their intervals, and whether a claim holds.
 
-Differences are paired by seed where both sides share two seeds or more; otherwise Welch's (Biometrika 34, 1947). A claim holds where
-every 95 % interval lies within what decides it. It does not hold where an interval lies wholly outside; where there are k comparisons
-that is asked of intervals at level 1 - 0.05 / k (Bonferroni), since one of many lies outside by chance.
+Differences are paired by seed if both sides share at least two seeds, else Welch's (Biometrika 34, 1947). A claim holds if
+every 95 % interval lies within its region. It does not hold if an interval lies entirely outside; with k comparisons the intervals
+for this are at level 1 - 0.05 / k (Bonferroni).
 """
 
 import math
@@ -17,7 +17,7 @@ Region = tuple[float, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """Accuracies of one run in percent: mean, sample standard deviation, number, and by seed where we measured them."""
+    """Accuracies of one run in percent: mean, sample standard deviation, number and, if we measured them, values by seed."""
 
     mean: float
     std: float
@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An estimate, its standard error (0 where it is exact, NaN where one run gives none) and degrees of freedom."""
+    """An estimate, its standard error (0 if exact, NaN if a single run gives none) and degrees of freedom."""
 
     name: str
     estimate: float
@@ -43,14 +43,14 @@ class Comparison:
         return (self.estimate - half, self.estimate + half)
 
     def margin(self, allowed: Region) -> float:
-        """How far inside `allowed` the interval lies; minus infinity where there is no interval."""
+        """How far the interval lies inside `allowed`; minus infinity if there is no interval."""
         low, high = self.interval()
         return -math.inf if math.isnan(low) else min(low - allowed[0], allowed[1] - high)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict, the comparison that is the hardest for the claim, of no number where there is none, and how many there were."""
+    """A verdict, the comparison that is least favourable to the claim (NaN if there is none), and the number of comparisons."""
 
     verdict: str = NOT_MEASURED
     weakest: Comparison = Comparison("", math.nan, basis="")
@@ -63,12 +63,12 @@ class Answer:
 
 
 def measured(values: "pd.Series[float]") -> Sample:
-    """The sample of accuracies indexed by seed."""
+    """A sample of accuracies, given by seed."""
     return Sample(float(values.mean()), float(values.std()), len(values), values)
 
 
 def difference(name: str, one: Sample, other: Sample, relative: bool = False) -> Comparison:
-    """One mean less the other, in points, or in percent of the other where `relative`."""
+    """The difference of two means in points, or in percent of `other` if `relative`."""
     if one.by_seed is not None and other.by_seed is not None:
         pairs = pd.concat([one.by_seed, other.by_seed], axis=1, join="inner").to_numpy()
         if len(pairs) > 1:
@@ -90,7 +90,7 @@ def _welch(name: str, one: Sample, other: Sample, relative: bool) -> Comparison:
 
 
 def decide(comparisons: list[Comparison], allowed: Region) -> Answer:
-    """The verdict on a claim that all `comparisons` have to bear out; "not measured" where there are none."""
+    """The verdict on a claim that all `comparisons` must support; "not measured" if there are none."""
     if not comparisons:
         return Answer()
     weakest = min(comparisons, key=lambda one: one.margin(allowed))

@@ -1,1 +1,1 @@
-"""How jobs run: devices, leases, files, progress, errors, seeds."""
+"""How jobs run: devices, leases, files, progress, errors, seeds, memory."""

@@ -1,4 +1,4 @@
-"""Safetensors files with a digest of all that they hold: an altered bit is noticed before anything is used."""
+"""Safetensors files with a digest of their content, so that a changed bit is detected before anything is used."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ DIGEST = "digest"
 
 
 class DamagedError(ValueError):
-    """The file is no safetensors file, or not what was written."""
+    """The file is not a safetensors file, or has changed since it was written."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write `tensors`, on any device, and `metadata` to `path`, whole or not at all."""
+    """Write `tensors`, on any device, and `metadata` to `path`, atomically."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     files.write(path, save(here, metadata={**metadata, DIGEST: _digest(here, metadata)}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, on the CPU, and the metadata. Raises FileNotFoundError, and DamagedError where they are not those written."""
+    """The tensors, on the CPU, and the metadata. Raises FileNotFoundError, and DamagedError if they have changed."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""A user's mistake is one line on stderr and exit code 1, never a traceback."""
+"""A user's mistake gives one line on stderr and exit code 1, never a traceback."""
 
 import errno
 import functools
@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Run `main` as a command line: a UserError, a full or read-only disk or a full device ends it with one line, exit code 1."""
+    """Run `main` as a command line: a UserError, a full or read-only disk, or a full device ends it with one line and exit code 1."""
 
     @functools.wraps(main)
     def run() -> None:
@@ -32,13 +32,13 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             finally:
                 if sys.stdout:
                     sys.stdout.flush()
-        except BrokenPipeError:  # nobody reads what is printed, as in `… | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed once more at exit
-            sys.exit(141)  # as a program ends that SIGPIPE kills
+        except BrokenPipeError:  # the reader has closed the pipe, as in `… | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest is flushed again at exit
+            sys.exit(141)  # like a program that SIGPIPE kills
         except UserError as error:
             sys.exit(f"error: {error}")
         except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's; this module is too light to import it
+            if type(error).__name__ != "OutOfMemoryError":  # torch's; this module must not import torch
                 raise
             sys.exit(f"error: {'. '.join(str(error).split('. ')[:2])}; {_DEVICE}")
         except OSError as error:
@@ -53,9 +53,9 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a UserError that names `path`, since a failed write names no file.
+    """Turn a full, read-only or forbidden disk into a UserError that names `path`, since the error of a failed write names no file.
 
-    A file that lies elsewhere, such as one that is read meanwhile, is named itself.
+    If the error names a file in another folder, such as one being read, the UserError names that file.
     """
     try:
         yield
@@ -67,8 +67,8 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def advice_for(error: OSError) -> str | None:
-    """What to do about a full, read-only or forbidden disk; None for any other error."""
+    """What to do about a full, read-only or forbidden disk; None for other errors."""
     if error.errno in _DISK:
         return _DISK[error.errno]
-    # h5py raises a bare OSError whose text carries the system's number.
+    # h5py raises a plain OSError with the error number in its text.
     return next((advice for number, advice in _DISK.items() if f"errno = {number}," in str(error)), None)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 import os
 import platform
@@ -16,10 +16,10 @@ DAY = 86_400.0  # seconds
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it to `path` on success, remove it on any failure.
+    """Yield a temporary path beside `path`; move it to `path` on success, remove it on failure.
 
-    The temporary name keeps the suffix of `path`, since writers such as matplotlib read the format from it. What a killed process
-    left of an earlier attempt is removed. Raises UserError, naming `path`, where the disk is full, read-only or forbidden.
+    The temporary name keeps the suffix of `path`, from which writers such as matplotlib infer the format. Leftovers of killed processes
+    are removed. Raises UserError, naming `path`, if the disk is full, read-only or forbidden.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,13 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove `path`, if it is there, and what a killed process left of it."""
+    """Remove `path` and leftovers of killed processes, if they exist."""
     path.unlink(missing_ok=True)
     sweep(path)
 
 
 def sweep(path: Path) -> None:
-    """Remove temporary files for `path` whose process is gone, or which another machine began more than a day ago."""
+    """Remove temporary files for `path` whose process has ended, or that another machine made more than a day ago."""
     for left in path.parent.glob(f".{escape(path.stem)}-*-*{escape(path.suffix)}"):
         process = left.name.removeprefix(_prefix(path)).removesuffix(path.suffix)
         with suppress(FileNotFoundError):
@@ -56,9 +56,9 @@ def sweep(path: Path) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Claim `size` bytes of disk for the existing file `path`, so that a full disk shows now, as an OSError.
+    """Allocate `size` bytes of disk for the existing file `path`, so that a full disk raises OSError now.
 
-    HDF5 cannot be closed after a write that failed, and takes the whole process down with it.
+    After a failed write HDF5 cannot close its file and ends the process.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -66,7 +66,7 @@ def reserve(path: Path, size: int) -> None:
 
 
 def _prefix(path: Path) -> str:
-    """How the names of temporary files for `path` begin that processes of this machine make."""
+    """The prefix of names of temporary files for `path` that are made on this machine."""
     return f".{path.stem}-{re.sub(r'[^A-Za-z0-9]', '_', platform.node())}-"
 
 
@@ -75,6 +75,6 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's process
         pass
     return True

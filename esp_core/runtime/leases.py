@@ -1,8 +1,8 @@
-"""Which of a machine's GPUs a job works on: each job holds a lease, and at most `share` jobs hold one on the same device.
+"""Which of a machine's GPUs a job uses: each job holds a lease, and at most `share` jobs hold one on the same device.
 
-Snakemake counts GPUs but names none, so the jobs agree among themselves, through a folder of the machine with a file for each slot of
-each device. The lease is a lock on the open file (`filelock`), not the file: the system gives it back on any death of the process, a file
-that a crash left behind stands in nobody's way, and a forked child does not inherit it.
+Snakemake counts GPUs but does not assign them. So the jobs agree among themselves through a folder on the machine, with a file for each
+slot of each device. The lease is a lock on the open file (`filelock`), not the file: the system releases it however the process ends,
+a file left by a crash blocks nobody, and a forked child does not inherit the lock.
 """
 
 import os
@@ -19,14 +19,14 @@ from filelock import FileLock, Timeout
 from esp_core.runtime.errors import UserError, naming
 
 FOLDER, SHARE = "ESP_LEASES", "ESP_GPU_SHARE"  # environment variables
-POLL, WORD = 1.0, 60.0  # seconds between two looks for a free slot, and between two lines about the waiting
+POLL, WORD = 1.0, 60.0  # seconds between two attempts, and between two messages about waiting
 
-_held: list[FileLock] = []  # until this process ends
+_held: list[FileLock] = []  # until the process ends
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A slot of a device: `index` is the device's place in the list that it was chosen from. Held until the process ends."""
+    """A slot of a device; `index` is the device's index in the list given to `take`. Held until the process ends."""
 
     device: str
     index: int
@@ -34,10 +34,10 @@ class Lease:
 
 
 def take(devices: Sequence[str], share: int = 1, poll: float = POLL, word: float = WORD) -> Lease:
-    """A lease on one of `devices`, empty ones first; waits while each has `share` jobs, and says so at once and every `word` seconds.
+    """A lease on one of `devices`, empty ones first. While each has `share` jobs, waits, with a message at once and every `word` seconds.
 
-    A device must have the same name in all processes, and no other device of the machine that name.
-    Raises UserError where the folder of leases cannot be used.
+    A device must have the same name in all processes, and no two devices of a machine the same name.
+    Raises UserError if the folder of leases cannot be used.
     """
     place = folder()
     told = None
@@ -52,7 +52,7 @@ def take(devices: Sequence[str], share: int = 1, poll: float = POLL, word: float
 
 
 def share() -> int:
-    """How many jobs may work on one device at once: $ESP_GPU_SHARE, 1 without it."""
+    """How many jobs may use one device at once: $ESP_GPU_SHARE, by default 1."""
     text = os.environ.get(SHARE, "1")
     if not (text.isdecimal() and int(text)):
         raise UserError(f"{SHARE}={text}: give the number of jobs that may share one GPU, from 1")
@@ -60,9 +60,9 @@ def share() -> int:
 
 
 def folder() -> Path:
-    """Where the leases of this machine lie: $ESP_LEASES, or a folder of one's own among the temporary files.
+    """The folder of this machine's leases: $ESP_LEASES, or a folder of the user's in the system's temporary folder.
 
-    Not in $XDG_RUNTIME_DIR, which goes at logout while jobs still run. Raises UserError for a folder that is not one's own.
+    $XDG_RUNTIME_DIR would not do: it is deleted at logout while jobs still run. Raises UserError if the folder belongs to another user.
     """
     given = os.environ.get(FOLDER)
     path = Path(given) if given else Path(tempfile.gettempdir()) / f"esp-leases-{os.getuid()}"
@@ -78,7 +78,7 @@ def folder() -> Path:
 
 
 def _free(place: Path, devices: Sequence[str], share: int) -> Lease | None:
-    """A lease on the emptiest device, None where all are full."""
+    """A lease on the emptiest device, or None if all are full."""
     for slot in range(share):
         for index, device in enumerate(devices):
             if _lock(place / f"{quote(device, safe='')}.{slot}"):
@@ -87,12 +87,12 @@ def _free(place: Path, devices: Sequence[str], share: int) -> Lease | None:
 
 
 def _lock(path: Path) -> bool:
-    """Lock a slot for the life of this process; False where another holds it."""
+    """Lock a slot until the process ends; False if another process holds it."""
     lock = FileLock(path, mode=0o600, blocking=False, fallback_to_soft=False)
     try:
         with naming(path):
             lock.acquire()
-            path.touch()  # a slot in use must not look old to what clears temporary files away
+            path.touch()  # a slot in use must not look old to programs that clean up temporary files
     except Timeout:
         return False
     except OSError as error:

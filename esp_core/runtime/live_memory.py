@@ -1,4 +1,4 @@
-"""What operations write, followed one by one: the bytes alive at once, on any device, and how much is written in all."""
+"""Memory of tensors, tracked operation by operation on any device: bytes held at once, and values written in all."""
 
 import weakref
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows the storages that operations make.
+    """Tracks the storages that operations create.
 
-    `peak` is the most bytes alive at once since it was entered, `written` the number of values in all, `calls` that of the operations.
+    `peak`: the most bytes held at once; `written`: values written in all; `calls`: operations that create a storage.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak(step: Callable[[], object]) -> int:
-    """Bytes at the peak of `step`, above what was alive before it."""
+    """Peak bytes of `step`, beyond what was held before it."""
     with LiveBytes() as mode:
         step()
     return mode.peak

@@ -1,4 +1,4 @@
-"""A line of progress with rate and time left: rewritten on a terminal, every few seconds in a log."""
+"""A progress line with rate and time left: rewritten on a terminal, repeated every few seconds in a log."""
 
 import sys
 import time
@@ -6,10 +6,10 @@ from typing import TextIO
 
 
 class Progress:
-    """Count steps of a long loop and say, now and then, how far it is.
+    """Counts the steps of a long loop and reports progress.
 
     `every` is the least number of seconds between two lines in a log; a terminal is refreshed five times a second.
-    `done` is what an earlier, interrupted job had finished: it counts for the percentage, not for the rate.
+    `done` is the number of steps that an interrupted job had finished; it counts for the percentage, not for the rate.
     """
 
     def __init__(self, label: str, total: int, *, done: int = 0, unit: str = "steps", every: float = 10.0, stream: TextIO | None = None):
@@ -20,7 +20,7 @@ class Progress:
         self.every = 0.2 if self.stream.isatty() else every
 
     def step(self, note: str = "", by: int = 1) -> None:
-        """Count `by` steps; `note` is shown at the end of the line, for example the loss."""
+        """Count `by` steps; `note`, such as the loss, is shown at the end of the line."""
         self.count += by
         now = time.monotonic()
         if now - self.last >= self.every or self.count == self.total:
@@ -40,7 +40,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss; '?' when unknown."""
+    """Seconds as h:mm:ss or m:ss; "?" if infinite."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(int(seconds + 0.5), 60)

@@ -1,4 +1,4 @@
-"""What an interrupted evaluation has: the rows of the seeds that it has been through, beside its output."""
+"""Checkpoint of an evaluation, beside its output: the rows of the seeds that are done."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 class SeedRows:
-    """Rows by seed in the file `path`, a JSON line each; another job's, and a torn line, are dropped."""
+    """Rows by seed in the file `path`, one JSON line each. Rows of another job and incomplete lines are dropped."""
 
     def __init__(self, path: Path, identity: str):
         self.path, self.identity, self.rows = path, identity, dict[int, Row]()
@@ -23,7 +23,7 @@ class SeedRows:
                 continue
 
     def add(self, row: Row) -> None:
-        """Keep `row`; the file is written whole or not at all."""
+        """Add `row`; the file is rewritten atomically."""
         self.rows[row["seed"]] = row
         lines = [json.dumps({"identity": self.identity, "row": row}) for row in self.rows.values()]
         files.write(self.path, "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""From the processor's memory to the device: many small tensors in one copy, which nobody waits for."""
+"""Copies from CPU to device: many small tensors in one non-blocking copy."""
 
 from typing import TypeVar
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def send(tree: T, device: torch.device) -> T:
-    """`tree` with its tensors on `device`, all in one copy, bit by bit; what lies there already stays.
+    """`tree` with its tensors on `device`, copied at once and bit by bit; tensors already there are not copied.
 
-    `tree` is made of tuples, lists and dicts; its tensors hold float32, or whole numbers int64 below 2^31.
+    `tree` consists of tuples, lists and dicts. Tensors to copy are float32, or int64 with values below 2^31.
     """
     leaves, form = tree_flatten(tree)
     here = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.device != device]
@@ -30,6 +30,6 @@ def send(tree: T, device: torch.device) -> T:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor, 32 bits each."""
+    """The numbers of a tensor as 32-bit integers."""
     flat = tensor.reshape(-1)
     return flat.contiguous().view(torch.int32) if tensor.dtype == torch.float32 else flat.int()

@@ -1,1 +1,1 @@
-"""One module a stage of the workflow: files in, files out."""
+"""One module per stage of the workflow: files in, files out."""

@@ -1,11 +1,11 @@
-"""Stage `claims`: what a study says to each claim of the paper, as CSV, Markdown and HTML.
+"""Stage `claims`: test each claim of the paper on a study's results; writes CSV, Markdown and HTML.
 
     python -m esp_core claims --spec JSON --rows ROWS.csv… --figures figure7.csv figure8.csv --published esp_core/reporting/published.csv
         --claims esp_core/reporting/claims.yaml --out CLAIMS.csv
 
-The CSV holds a row a question: a claim in one cell, on one dataset, or of the study. `estimate` with its 95 % interval, `low` to
-`high`, is the comparison that is the hardest for the claim, `comparison` names it, `comparisons` counts them. `paper` columns are
-the same estimate from the numbers that the paper prints. What is not among the files counts as not measured.
+The CSV has a row for each question, which is a claim about one cell, one dataset or the study. `estimate`, with its 95 % interval `low` to
+`high`, is the comparison least favourable to the claim; `comparison` names it, `comparisons` is their number. The `paper` columns hold
+the same estimate from the paper's printed numbers. What is not among the files is not measured.
 """
 
 import math
@@ -25,8 +25,8 @@ from esp_core.study import spec_argument
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.provenance import canonical, digest
 
-AUTHORS_OWN = ("esp", "esp_proj", "esp_dm", "full")  # the paper's number for these never stands in for ours
-QUOTED_RUNS = 5  # Section 4.2; that of the numbers which the paper takes from others is not printed
+AUTHORS_OWN = ("esp", "esp_proj", "esp_dm", "full")  # these are the authors' own: the paper's numbers never replace ours
+QUOTED_RUNS = 5  # Section 4.2; the paper does not print the number of runs behind quoted numbers
 FIGURES = {
     "figure7": (["method", "device"], ["ipc", "steps", "bytes"]),
     "figure8": (["dataset"], ["ipc", "synthetic_batch", "mean", "std", "n"]),
@@ -36,9 +36,9 @@ FORMS: dict[str, rendering.Form] = {".md": rendering.markdown, ".html": partial(
 
 
 def run(spec: dict[str, Any], rows: Iterable[Path], figures: Iterable[Path], published: Path, claims: Path, out: Path) -> None:
-    """Write what the study of `spec` says to the claims in `claims` to `out`, .csv, and its .md and .html beside it.
+    """Write the study's verdicts on the claims in `claims` to `out`, a .csv, and to .md and .html files beside it.
 
-    Raises UserError where a run's file or a figure's is damaged, or where the runs were not made alike.
+    Raises UserError if a file is damaged, or if the runs were not made alike.
     """
     given, printed, listed = reading.read(rows), reading.read_published(published), read_claims(claims)
     reading.refuse_mixtures(given)
@@ -54,7 +54,7 @@ def run(spec: dict[str, Any], rows: Iterable[Path], figures: Iterable[Path], pub
 
 
 def _figure(path: Path) -> pd.DataFrame:
-    """The numbers of a figure; points without a number are left out. Raises UserError where the file is another's."""
+    """The numbers of a figure, without missing points. Raises UserError for another file."""
     if path.stem not in FIGURES:
         raise UserError(f"--figures {path}: no claim is about it; give {' or '.join(FIGURES)}, .csv")
     words, numbers = FIGURES[path.stem]
@@ -62,9 +62,9 @@ def _figure(path: Path) -> pd.DataFrame:
 
 
 def _answers(question: Question, ours: dict[Any, Sample], printed: pd.DataFrame, drawn: dict[str, pd.DataFrame]) -> list[Answer]:
-    """What our measurements and the paper's own numbers say; the paper prints none for Figures 7 and 8.
+    """The verdicts by our measurements and by the paper's numbers, of which there are none for Figures 7 and 8.
 
-    Its numbers are those of the first of the claim's tables that has the run.
+    The paper's numbers come from the first of the claim's tables that has the run.
     """
     tables = pd.concat([printed[:0], *(printed[printed.table == table] for table in question.claim.tables)]).drop_duplicates(reading.KEY)
     paper = {tuple(key): Sample(mean, std, QUOTED_RUNS) for _, *key, mean, std in tables.itertuples(index=False, name=None)}
@@ -95,7 +95,7 @@ def _record(question: Question, ours: Answer, paper: Answer) -> dict[str, Any]:
 
 
 def _sheet(questions: list[Question], frame: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """A row a question; a claim that is asked several times is written out once."""
+    """A row for each question; the text of a claim is shown once."""
     first = ~frame.id.duplicated()
     heads = {"Claim": frame.claim.where(first, ""), "Source": frame.source.where(first, ""), "Asked of": [one.case for one in questions]}
     columns = pd.MultiIndex.from_tuples([("Holds where",), ("By the paper's numbers",), ("Ours",), ("Verdict",)])
@@ -124,7 +124,7 @@ def _estimate(value: float, low: float, high: float, times: bool) -> str:
 
 
 def _notes(spec: dict[str, Any], asked: list[Claim], given: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
-    """Sentences that say how the verdicts came about."""
+    """Sentences that say how the verdicts were obtained."""
     said = [
         "A claim holds where the 95 % interval of every comparison lies within what decides it, and does not hold where an interval lies "
         "wholly outside, at level 1 − 0.05/k where there are k comparisons; it is undecided in between. Shown is the comparison that is "

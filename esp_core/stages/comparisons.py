@@ -1,9 +1,9 @@
-"""Stage `comparisons`: differences of methods in accuracy, paired by seed, with 95 % t-intervals, as CSV, Markdown, LaTeX and HTML.
+"""Stage `comparisons`: accuracy differences of methods, paired by seed, with 95 % t-intervals; writes CSV, Markdown, LaTeX and HTML.
 
     python -m esp_core comparisons --spec JSON --rows ROWS.csv… --published esp_core/reporting/published.csv --out COMPARISONS.csv
 
-The CSV holds a row a (pair of methods, cell, network): n, mean and std of the differences of the seeds that both have, `low` and `high`,
-and the paper's difference.
+The CSV has a row for each (pair of methods, cell, network): n, mean and std of the differences over seeds that both have, the interval
+`low` to `high`, and the paper's difference.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ COLUMNS = ["of", "against", *KEY[1:], *summary.MEASURED, "published"]
 
 
 def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) -> None:
-    """Write the comparisons of `spec` to `out`, .csv, and its .md, .tex and .html beside it. Raises UserError as stage `tables` does."""
+    """Write the comparisons of `spec` to `out`, a .csv, and to .md, .tex and .html files beside it. Raises UserError as in `tables`."""
     keys = pd.DataFrame(spec["compared"], columns=COLUMNS[:5])
     keys = keys.assign(method=keys.of + "-" + keys.against)
     pairs = list(dict.fromkeys((of, against) for of, against, *_ in spec["compared"]))
@@ -47,7 +47,7 @@ def _entry(one: dict[Any, Any]) -> str:
 
 
 def _notes(spec: dict[str, Any], frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Sentences that say how the differences came about."""
+    """Sentences that say how the differences were obtained."""
     said = [f"Study {spec['study']}, spec {digest(canonical(spec))}."]
     if frame.published.notna().any():
         said.insert(0, "In parentheses is the difference of the paper's means.")

@@ -1,9 +1,9 @@
-"""Tool `condense`: a folder of images, a folder a class, made into a condensed set without Snakemake.
+"""Tool `condense`: condense a folder of images, with a folder per class, without Snakemake.
 
     python -m esp_core condense FOLDER --ipc 10 --size 32 --out SET.safetensors
 
-Where the folder holds `train` and `test`, `train` is condensed, else all of it, in colour; what is left out is counted.
-The experts stay in `--work` and serve the next call.
+If the folder holds `train` and `test`, `train` is condensed, otherwise all of it, in colour; what is left out is counted.
+The experts are stored in `--work` for later calls.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from esp_core.runtime.errors import UserError, command
 
 
 def run(folder: Path, out: Path, work: Path, size: int | None, **choices: Any) -> str:
-    """Condense the images of `folder` into `out`, with the `choices` of `esp_core.condense`; a line that says what lies there."""
+    """Condense the images in `folder` into `out`, with the `choices` of `esp_core.condense`; return a line that says what was written."""
     from esp_core import api
     from esp_core.datasets import folders, imagefolder
 

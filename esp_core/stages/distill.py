@@ -16,12 +16,12 @@ from esp_core.study import spec_argument
 from esp_core.study.provenance import canonical, digest
 
 CHECKPOINT_SECONDS = 60.0
-EVERY = 20  # steps between two looks at the losses, which wait for the device
-CURVE = 100  # points of a curve in the header
+EVERY = 20  # steps between two reads of the losses; each waits for the device
+CURVE = 100  # maximum points of a loss curve in the header
 
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
-    """Distil `spec` into `out`; goes on from `out` + ".part" where an interrupted job of the same spec and code left one."""
+    """Distil `spec` into `out`; resumes from `out` + ".part" if an interrupted job of the same spec, code and data left one."""
     from esp_core import datasets
     from esp_core.distillation import saturation
     from esp_core.distillation.condensed import save_condensed
@@ -73,7 +73,7 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
 
 
 def _warnings(job: Any, saturated: float) -> list[str]:
-    """What the numbers of the finished set say about its learning rates."""
+    """Warnings about learning rates, from the finished set."""
     from esp_core.distillation.saturation import TOLD
 
     lines = [f"{name} ends at the lowest value that it may take; lower optimiser.lr_{name}" for name in job.at_floor]
@@ -83,19 +83,19 @@ def _warnings(job: Any, saturated: float) -> list[str]:
 
 
 class _Losses:
-    """The value of each objective now and then, without its weight: `seen` is a list of (step, {objective: value})."""
+    """Values of each objective, without its weight, at some steps: `seen` is a list of (step, {objective: value})."""
 
     def __init__(self, seen: list[tuple[int, dict[str, float]]]):
         self.seen = seen
 
     def see(self, step: int, outcome: Any) -> str:
-        """Keep the values of a step; they as text."""
+        """Record the values of a step; return them as text."""
         values = {name: float(value) for name, value in outcome.values.items()}
         self.seen.append((step, values))
         return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
     def curves(self) -> dict[str, str]:
-        """Up to `CURVE` points of each objective, "step:value" separated by spaces, the last one among them."""
+        """Up to `CURVE` points for each objective, the last one included, as "step:value" separated by spaces."""
         chosen = self.seen[:: -max(1, -(-len(self.seen) // CURVE))][::-1]
         return {name: " ".join(f"{step}:{values[name]:.4g}" for step, values in chosen) for name in (chosen[0][1] if chosen else ())}
 
@@ -116,7 +116,7 @@ class _Clock:
 
 
 class _Checkpoint:
-    """The checkpoint beside the output. Snakemake does not know of it, so it never deletes it; another spec's is ignored."""
+    """The checkpoint beside the output. Snakemake does not know it, so never deletes it. That of another spec, code or data is ignored."""
 
     def __init__(self, path: Path, identity: str):
         self.path, self.identity = path, digest(identity)
@@ -129,7 +129,7 @@ class _Checkpoint:
         )
 
     def resume(self, job: Any) -> tuple[float, _Losses]:
-        """Restore `job` from the checkpoint, if there is one of the same job; returns the seconds that it took so far, and its losses."""
+        """Restore `job` if there is a checkpoint of the same job; return the seconds that it took so far, and its losses."""
         from esp_core.runtime import checksummed
 
         if not self.path.exists():

@@ -2,8 +2,8 @@
 
     python -m esp_core download --spec '{"dataset":"cifar10","kind":"cifar10","mirror":null}' --out results/downloads/cifar10/files.json
 
-A mirror, from the spec or else the environment variable ESP_MIRROR, is a URL or a local folder that holds the official archive or
-the unpacked official files. What a folder holds unpacked is read in place; everything else is kept beside files.json.
+A mirror, given in the spec or else by the environment variable ESP_MIRROR, is a URL or a local folder with the official archive or the
+unpacked official files. Unpacked files in a folder are read in place; everything else is stored beside files.json.
 """
 
 import argparse

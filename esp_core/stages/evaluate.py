@@ -1,8 +1,8 @@
-"""Stage `evaluate`: train a network on a condensed set, or on the whole training set, once a seed, and test it.
+"""Stage `evaluate`: train a network on a condensed set, or on the complete training set, once per seed, and test it.
 
 python -m esp_core evaluate --spec JSON --data D.h5 [--condensed S.safetensors] --out R.csv
 
-Without --spec it is `stages.evaluate_set`, for people without Snakemake.
+Without --spec, runs `stages.evaluate_set`, which needs no Snakemake.
 """
 
 import argparse
@@ -33,13 +33,13 @@ COLUMNS = (
     "dataset,ipc,method,network,seed,accuracy,epochs,protocol,budget,budget_used,saturated,images,parameters,seconds,"
     "peak_memory_bytes,device,torch,precision,compiled,spec,code,curve"
 ).split(",")
-CURVE = 50  # training losses that a row keeps at most, evenly spaced over the epochs, the last one included
+CURVE = 50  # maximum training losses in a row, evenly spaced over the epochs, the last one included
 
 
 def run(
     spec: Spec, data_path: Path, condensed_path: Path | None, code: str = "", part: Path | None = None, device: str = "auto"
 ) -> list[Row]:
-    """One row a seed, as `COLUMNS` names them, of the files of a job; see `Evaluation.rows`."""
+    """One row per seed, with `COLUMNS`, from the files of a job; see `Evaluation.rows`."""
     from esp_core import datasets
     from esp_core.distillation.condensed import check_data, load_condensed
     from esp_core.runtime import devices
@@ -54,10 +54,10 @@ def run(
 
 
 class Evaluation:
-    """Networks trained on a condensed set, or on the training images of `data` without one, and tested on its test images.
+    """Trains networks on a condensed set or, without one, on the training images of `data`, and tests them on its test images.
 
-    It runs on the device of `data`. `made_of` is a digest of the set, by which rows that were kept are known again.
-    Raises UserError where `spec` asks for what the images or this device do not allow.
+    It runs on the device of `data`. `made_of` is a digest of the set, which identifies rows that a resumed job can reuse.
+    Raises UserError if `spec` asks for something that the images or the device do not allow.
     """
 
     def __init__(self, spec: Spec, data: "Dataset", condensed: "Condensed | None" = None, code: str = "", made_of: str = ""):
@@ -101,10 +101,10 @@ class Evaluation:
         self.identity = digest(canonical(known))
 
     def rows(self, part: Path | None = None) -> list[Row]:
-        """One row a seed, as `COLUMNS` names them: accuracy in percent on the test split after the last epoch.
+        """One row per seed, with `COLUMNS`: accuracy in percent on the test split after the last epoch.
 
-        `curve` is the learning curve, "epoch:loss" separated by spaces, the mean training loss of up to `CURVE` epochs, from 1. `part`
-        is where the rows of the seeds that are done are kept, and taken from by the next run of the same job on the same kind of machine.
+        `curve` is the learning curve, "epoch:loss" separated by spaces: the mean training loss of up to `CURVE` epochs, from 1. `part` is a
+        file for the rows of finished seeds, which the next run of the same job on the same kind of machine reuses.
         """
         from esp_core.runtime.progress import Progress
         from esp_core.runtime.seedrows import SeedRows
@@ -122,9 +122,9 @@ class Evaluation:
         return [{column: rows[seed][column] for column in COLUMNS} for seed in range(self.spec["seeds"])]
 
     def _plan(self) -> "Plan":
-        """Of the job as a whole, so that an interrupted one goes on as it began.
+        """The plan for the complete job, so that an interrupted job resumes with the same plan.
 
-        A spec without the keys `precision` and `compile` is of a time when all was float32 and eager.
+        A spec without the keys `precision` and `compile` is older than them; everything was float32 and eager then.
         """
         from esp_core.training import engine
         from esp_core.training.epoch import sizes
@@ -137,7 +137,7 @@ class Evaluation:
 
     @cached_property
     def engine(self) -> "Engine":
-        """Made, and compiled, when the first network is to be trained."""
+        """Created, and compiled, when the first network is trained."""
         from esp_core.training.engine import Engine
 
         for note in self.plan.notes:
@@ -145,7 +145,7 @@ class Evaluation:
         return Engine(self.network, self.plan, self.train.sample())
 
     def train_and_test(self, seed: int) -> Row:
-        """The row of one seed. Weights and draws come from (study seed, "evaluate", seed), whatever the method."""
+        """The row of one seed. Weights and draws depend on (study seed, "evaluate", seed), not on the method."""
         import torch
 
         from esp_core.runtime import devices, seeds
@@ -179,7 +179,7 @@ class Evaluation:
 
 
 def _of_labels(protocol: Spec) -> list[str]:
-    """What a protocol says of soft labels and learned rates, in words: the tables' notes repeat it."""
+    """A protocol's settings of soft labels and learned rates as text, repeated in the tables' notes."""
     return [f"{key} {protocol[key]}" for key in ("soft_labels", "temperature", "learned_lr") if key in protocol]
 
 
@@ -190,7 +190,7 @@ def _curve(losses: list[float]) -> str:
 
 
 def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
-    """`run`, going on where an interrupted one was, and its rows as CSV in `out`, whole or not at all."""
+    """`run`, resuming an interrupted job, and write its rows as CSV to `out`, atomically."""
     from esp_core.runtime import files
 
     part, text = out.with_name(out.name + ".part"), io.StringIO()
@@ -204,7 +204,7 @@ def finish(spec: Spec, data_path: Path, condensed_path: Path | None, out: Path, 
 @command
 def main() -> None:
     if not any(word.partition("=")[0] == "--spec" for word in sys.argv):
-        # By name, so that editing the tool for people without Snakemake runs no evaluation again.
+        # Imported by name, so that a change to that tool reruns no evaluation.
         importlib.import_module("esp_core.stages.evaluate_set").main()
         return
     parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])

@@ -1,9 +1,9 @@
-"""Train networks on a condensed set, once a seed, and test them, without Snakemake.
+"""Train networks on a condensed set, once per seed, and test them, without Snakemake.
 
     python -m esp_core evaluate SET [--data D.h5] [--network convnet3] [--protocol dsa] [--seeds 5]
 
-A released set has a card, the YAML file beside it: without `--protocol`, a network of the card is trained as it was there, and the card's
-accuracy is printed beside the one measured; without `--data`, the card's dataset is made below `--results`, official files included.
+A released set has a card, the YAML file beside it. Without `--protocol`, a network in the card is trained as the card says, and the card's
+accuracy is printed too. Without `--data`, the card's dataset is prepared below `--results`, and official files are downloaded.
 """
 
 import argparse
@@ -28,9 +28,9 @@ JOB = "A job of a study is run by --spec JSON --data D.h5 [--condensed SET] --ou
 
 
 def run(path: Path, data: Path | None, network: str, results: Path, device: str, protocol: str | None, **settings: Any) -> str:
-    """Test the set at `path`; a line with its accuracy, and its card's where that tells of such a test.
+    """Test the set at `path`; return a line with its accuracy and, if the card has the same test, the card's.
 
-    `data` is a prepared dataset, a folder of images whose test images are taken, or what the card says. `settings` are those of
+    `data` is a prepared dataset, a folder of images whose test images are used, or None for the card's. `settings` are those of
     `api.evaluation_spec`. Raises UserError.
     """
     card, made = _card(path), load_condensed(path)
@@ -53,7 +53,7 @@ def run(path: Path, data: Path | None, network: str, results: Path, device: str,
 
 
 def _card(path: Path) -> Card | None:
-    """The card of the set at `path`, if there is one. Raises UserError where it is that of another set."""
+    """The card of the set at `path`, if it has one. Raises UserError if it is that of another set."""
     place = path.with_suffix(".yaml")
     if not place.exists():
         return None
@@ -64,7 +64,7 @@ def _card(path: Path) -> Card | None:
 
 
 def _prepared(job: dict[str, Any], results: Path) -> Path:
-    """The dataset that the spec `job` prepares, below `results`."""
+    """The prepared dataset of the spec `job`, below `results`."""
     name, kind = job["dataset"], job["kind"]
     out, listed = results / output("released", "prepare", name), results / output("", "download", name)
     if is_official(kind) and not listed.is_file():
@@ -74,7 +74,7 @@ def _prepared(job: dict[str, Any], results: Path) -> Path:
 
 
 def _folder(folder: Path, made: Condensed) -> dict[str, Any]:
-    """The spec that prepares a folder of images in the size and the channels of `made`."""
+    """The spec that prepares a folder of images with the size and channels of `made`."""
     if folders.find(folder).test is None:
         raise UserError(f"--data {folder}: holds no folder of test images; give one with train and test, each with a folder for each class")
     options = {"path": str(folder.resolve()), "size": made.task.size, "mode": "L" if made.task.channels == 1 else "RGB"}

@@ -1,4 +1,4 @@
-"""Stage `experts`: train a shard of expert trajectories, list shards in a manifest, verify what is stored, exchange it with MTT."""
+"""Stage `experts`: train a shard of expert trajectories, list shards in a manifest, verify stored experts, exchange them with MTT."""
 
 import argparse
 import importlib
@@ -17,13 +17,13 @@ def train(arguments: argparse.Namespace) -> None:
 
     devices.reuse_memory()
     network = place("network", arguments.spec["network"]["name"])[0]
-    code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is no code of ours
+    code = source_digest("esp_core.stages.experts", *([network] if module_file(network) else []))  # an installed package is not our code
     produce(arguments.spec, code, arguments.data, arguments.out, arguments.device)
 
 
 def manifest(arguments: argparse.Namespace) -> None:
     """List shards in a manifest."""
-    # By name, so that editing how shards are listed retrains no expert.
+    # Imported by name, so that a change to the manifest retrains no expert.
     written = importlib.import_module("esp_core.trajectories.manifest").build(arguments.out, arguments.spec, arguments.shards)
     accuracy = [expert["accuracy"] for expert in written["experts"]]
     print(f"{arguments.out}: {len(accuracy)} experts, accuracy {min(accuracy):.1f} to {max(accuracy):.1f} %")
@@ -38,13 +38,13 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def import_(arguments: argparse.Namespace) -> None:
-    """Take over the experts that another code trained."""
+    """Import experts that other code trained."""
     read = importlib.import_module("esp_core.trajectories.mtt").read
     print(read(arguments.mtt, arguments.data, arguments.out, whitened=arguments.whitened, device=arguments.device))
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write experts for another code."""
+    """Write experts for other code."""
     print(importlib.import_module("esp_core.trajectories.mtt").write(arguments.path, arguments.mtt))
 
 
@@ -84,6 +84,6 @@ def parser() -> argparse.ArgumentParser:
 
 @command
 def main() -> None:
-    """Run one of these."""
+    """Run one of the commands."""
     arguments = parser().parse_args()
     arguments.run(arguments)

@@ -2,10 +2,10 @@
 
     python -m esp_core footprint --spec JSON --data D.h5 --out figure7.csv
 
-Each method runs as it distils, on images of the dataset's shape: what counts is how much is alive, so images and experts are made up.
-A method of additive statistics is measured as it runs here, in micro-batches, and, as METHOD:plain, with the graph of the complete set.
-Memory is counted in one way on every device: the bytes of all tensors alive, followed operation by operation, above what was alive
-before the first step.
+Each method runs as in distillation, on random images of the dataset's shape and a made-up expert, since only memory counts.
+A method with additive statistics is measured in micro-batches, as it runs here, and, as METHOD:plain, with the graph of the complete set.
+Memory is counted in the same way on every device: the peak bytes of all tensors held, tracked operation by operation, beyond those
+held before the first step.
 """
 
 import sys
@@ -32,16 +32,16 @@ from esp_core.study import spec_argument
 from esp_core.trajectories import Trajectories
 
 COLUMNS = "axis,method,ipc,steps,images,bytes,micro_batch,device,torch".split(",")
-MICRO_BATCH = 64  # images alive at once where the recipe leaves that to the device
-COMPLETE = sys.maxsize  # in place of it: all images
+MICRO_BATCH = 64  # images in memory at once if the recipe leaves it to the device
+COMPLETE = sys.maxsize  # instead, for the complete set
 PLAIN = ":plain"
-TINY = 1e-30  # learning rate, so that noise does not diverge
+TINY = 1e-30  # learning rate, so small that noise does not diverge
 
 Images = tuple[int, int, int]  # channels, size, classes
 
 
 class MadeUpExperts:
-    """One trajectory that leaves a network's weights in small steps: what counts is how large a segment is."""
+    """One made-up trajectory that moves away from a network's weights in small steps; only the size of a segment counts."""
 
     def __init__(self, network: dict[str, Any], images: Images, snapshots: int, device: torch.device):
         channels, size, classes = images
@@ -63,7 +63,7 @@ class MadeUpExperts:
 def distillation(
     recipe: dict[str, Any], network: dict[str, Any], ipc: int, images: Images, device: torch.device, steps: int, micro_batch: int
 ) -> Distillation:
-    """A job that takes `steps` synthetic steps, on noise: so many outer steps, or one of objectives that take the steps themselves."""
+    """A job with `steps` synthetic steps on noise: so many outer steps or, if an objective takes the steps itself, one outer step."""
     channels, size, classes = images
     own = {kind: {**settings, "steps": steps} for kind, settings in recipe["objectives"].items() if "steps" in settings}
     teacher = recipe["teacher"] | ({"start_max": 0} if "start_max" in recipe["teacher"] else {})
@@ -86,13 +86,13 @@ def distillation(
 
 
 def cases(spec: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """(axis, IPC, steps): all IPCs at the first number of steps, and all numbers of steps at IPC `at`."""
+    """(axis, IPC, steps): every IPC at the first number of steps, and every number of steps at IPC `at`."""
     yield from (("ipc", ipc, spec["steps"][0]) for ipc in spec["ipc"])
     yield from (("steps", spec["at"], steps) for steps in spec["steps"])
 
 
 def run(spec: dict[str, Any], images: Images, name: str = "auto") -> list[dict[str, Any]]:
-    """Rows of `COLUMNS`; `bytes` is empty where the graph would not fit the device."""
+    """Rows of `COLUMNS`; `bytes` is empty if the graph would not fit on the device."""
     device = devices.pick(name)
     found = {key: value for key, value in devices.describe(device).items() if key in ("device", "torch")}
     progress = Progress("memory", len(spec["recipes"]) * len(list(cases(spec))), unit="cases", every=0)
@@ -112,7 +112,7 @@ def run(spec: dict[str, Any], images: Images, name: str = "auto") -> list[dict[s
 
 
 def measured(job: Distillation, steps: int) -> int | None:
-    """Bytes at the peak of the job; None where the graph of the complete set, and of all steps, does not fit the device."""
+    """Peak bytes of the job; None if it needs the graph of the complete set or of all steps and that does not fit on the device."""
     keeps = job.recipe["micro_batch"] == COMPLETE if job.objectives else any(term.keeps_graph for _, term, _ in job.non_additive)
     if needed(job, steps) > memory.total_bytes(job.device) / 2 and keeps:
         return None
@@ -122,18 +122,18 @@ def measured(job: Distillation, steps: int) -> int | None:
 
 
 def finish(job: Distillation) -> bool:
-    """Take the job's steps; False where the device's memory is too small for the micro-batch that was asked for."""
+    """Run the job; False if the device's memory is too small for the requested micro-batch."""
     try:
         job.run(lambda *_: None)
     except UserError as error:
-        if isinstance(error.__context__, torch.OutOfMemoryError):  # what the loop turned into a sentence
+        if isinstance(error.__context__, torch.OutOfMemoryError):  # turned into a message by the outer loop
             return False
         raise
     return job.batcher.micro_batch == job.recipe["micro_batch"]
 
 
 def needed(job: Distillation, steps: int) -> float:
-    """Bytes, roughly, that a graph of the complete set and of all steps keeps; the job's first segment is read for it."""
+    """Approximate bytes of a graph of the complete set and of all steps; takes the teacher's first state."""
     assert job.teacher is not None
     state = job.teacher.state(0, dsa.draw(job.recipe["augment"], job.classes, seeds.generator(0, "footprint")))
     per_image = memory.saved_bytes(job.synthetic, state) * memory.DOUBLE_BACKWARD
@@ -141,7 +141,7 @@ def needed(job: Distillation, steps: int) -> float:
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """The rows as CSV, whole or not at all."""
+    """Write the rows as CSV, atomically."""
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"bytes": "Int64", "micro_batch": "Int64"})
     files.write(out, frame.to_csv(index=False, lineterminator="\n"))
 

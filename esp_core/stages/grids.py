@@ -2,7 +2,7 @@
 
     python -m esp_core grids --spec JSON --condensed S.safetensors… --out FIGURE.png
 
-A figure has a panel for every set, methods below one another and IPCs side by side; a panel has a row for every class.
+A figure has a panel for every set, methods in rows and IPCs in columns; a panel has a row for every class.
 """
 
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.float32]
 
-# All lengths are pixels of the PNG, in which a pixel of an image is a square of whole ones.
+# All lengths are in pixels of the PNG; a pixel of an image becomes a square of them.
 DPI = 100
 SIDE = 48  # an image is shown at least this large
 GAP = 2  # between images
 SPACE = 24  # between panels
 TITLE = 40  # two lines above a panel
-LETTER = 8  # room for a letter of a class's name or a title
+LETTER = 8  # width of a letter of a class's name or a title
 LONGEST = 16  # letters of a class's name
-TALLEST = 25  # classes in one stack; more go into stacks side by side
+TALLEST = 25  # classes in one stack; further ones go into stacks beside it
 WIDEST = 16  # images across all stacks of a panel
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A condensed set as stacks of rows: names of the classes, and the picture (height, width, 3) of their images in [0, 1]."""
+    """A condensed set as stacks of rows: class names, and the picture (height, width, 3) of their images in [0, 1]."""
 
     method: str
     ipc: int
@@ -47,7 +47,7 @@ class Panel:
 
     @property
     def margin(self) -> int:
-        """Room for the names to the left of a stack."""
+        """Width of the names to the left of a stack."""
         return 14 + LETTER * max(len(name) for names, _ in self.stacks for name in names)
 
     @property
@@ -57,7 +57,7 @@ class Panel:
 
 
 def panel(condensed: "Condensed", method: str, title: str, most: int = 10) -> Panel:
-    """Up to `most` images of every class, evenly spaced over those that the set decodes to, enlarged without smoothing."""
+    """Up to `most` images of every class, evenly spaced over its decoded images, enlarged without smoothing."""
     images = condensed.images.clamp(0, 1).numpy()
     places = [np.flatnonzero(condensed.labels.numpy() == label) for label in range(len(condensed.classes))]
     names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in condensed.classes]
@@ -72,7 +72,7 @@ def panel(condensed: "Condensed", method: str, title: str, most: int = 10) -> Pa
 
 
 def grid(panels: list[Panel], heading: str) -> "Figure":
-    """The panels under one heading: a row a method, in order of appearance, a column an IPC."""
+    """The panels under one heading: a row for each method, in order of appearance, and a column for each IPC."""
     from matplotlib.figure import Figure
 
     methods, ipcs = list(dict.fromkeys(p.method for p in panels)), sorted({p.ipc for p in panels})
@@ -102,7 +102,7 @@ def grid(panels: list[Panel], heading: str) -> "Figure":
 
 
 def _mosaic(images: list[Pixels], columns: int) -> Pixels:
-    """The images of each class, (n, C, H, W), a row a class, on white; colour for three channels, else the grey of their mean."""
+    """The images of each class, (n, C, H, W), on white, a row per class; in colour, or grey (the channels' mean) if not three channels."""
     size = images[0].shape[-1]
     side = size * -(-SIDE // size)
     picture = np.ones((len(images), side + GAP, columns, side + GAP, 3), dtype=np.float32)
@@ -113,7 +113,7 @@ def _mosaic(images: list[Pixels], columns: int) -> Pixels:
 
 
 def run(spec: dict[str, Any], condensed: list[Path], out: Path) -> None:
-    """Draw the condensed sets at `condensed`, all of one dataset, into `out` and its .pdf. Raises UserError for another's set."""
+    """Draw the condensed sets at `condensed`, all of one dataset, into `out` and its .pdf. Raises UserError for a set of another."""
     from esp_core.datasets.catalogue import ENTRIES
     from esp_core.distillation.condensed import load_condensed
 

@@ -1,9 +1,9 @@
-"""Stage `import_set`: a condensed set that somebody else's code made, written as one of ours, to be tested like them.
+"""Stage `import_set`: import a condensed set that other people's code made, to evaluate it like ours.
 
     python -m esp_core import FILE… --data D.h5 --ipc 10 --space unit|normalised|zca --out S.safetensors
 
-The prepared data give the classes, the shape and the normalisation. `space` says what the numbers of the images are; it is asked for, never
-guessed.
+The prepared data give the classes, the shape and the normalisation. `space` says what the numbers of the images are; it must be given and
+is never guessed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from esp_core.study import spec_argument
 
 
 def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, code: str = "") -> None:
-    """Write the set in `files` to `out`, whole or not at all, as `spec` says. Raises UserError where it does not fit the data."""
+    """Write the set in `files` to `out`, atomically, as `spec` says. Raises UserError if it does not fit the data."""
     from esp_core import datasets
     from esp_core.distillation import importing
 

@@ -1,8 +1,8 @@
-"""Stage `losses`: how the losses of one cell fell, in distillation and in the training of its networks, as PNG and PDF.
+"""Stage `losses`: plot the losses of one cell, in distillation and in the training of its networks, as PNG and PDF.
 
     python -m esp_core losses --spec JSON --condensed S.safetensors… --rows ROWS.csv… --out LOSSES.png
 
-A panel a term of the outer loss, a line a method, from the sets' headers; and a panel a network, the mean over seeds, from the rows.
+Each term of the outer loss has a panel, with a line per method, from the sets' headers; each network has one, the mean over seeds.
 """
 
 from collections import defaultdict
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = list[tuple[int, float]]
-Panels = dict[tuple[str, str], dict[str, Curve]]  # by (title, what is counted), by method
+Panels = dict[tuple[str, str], dict[str, Curve]]  # by (title, unit of the x axis), then by method
 WIDE = 3  # panels side by side
 
 
 def parsed(text: str) -> Curve:
-    """Pairs of "20:0.5 40:0.25"."""
+    """The (step, value) pairs of "20:0.5 40:0.25"."""
     pairs = (one.split(":") for one in text.split())
     return [(int(at), float(value)) for at, value in pairs]
 
 
 def distilled(paths: Iterable[Path]) -> Panels:
-    """Of every condensed set the value of each objective, without its weight; of a set that tells none, nothing."""
+    """For each objective its values, without weight, in every condensed set that records them."""
     from esp_core.distillation.condensed import load_condensed
 
     panels: Panels = defaultdict(dict)
@@ -45,7 +45,7 @@ def distilled(paths: Iterable[Path]) -> Panels:
 
 
 def trained(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], dict[str, Curve]]]:
-    """Of every network the training loss of each method, mean over seeds."""
+    """For each network the training loss of every method, mean over seeds."""
     frame = frame[frame.get("curve", pd.Series("", frame.index)).fillna("") != ""]  # rows of an earlier version have none
     for network, part in frame.groupby("network", sort=False):
         curves = {}
@@ -56,7 +56,7 @@ def trained(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], dict[str, Cu
 
 
 def draw(panels: Panels, heading: str, titles: dict[str, str]) -> "Figure":
-    """A panel each, losses on a logarithmic scale."""
+    """A panel for each term and network; losses on a logarithmic scale if they are positive."""
     from matplotlib.figure import Figure
 
     high = -(-len(panels) // WIDE)
@@ -77,7 +77,7 @@ def draw(panels: Panels, heading: str, titles: dict[str, str]) -> "Figure":
 
 
 def run(spec: dict[str, Any], condensed: Iterable[Path], rows: Iterable[Path], out: Path) -> None:
-    """Draw the losses of the cell of `spec` into `out`, .png, and its .pdf."""
+    """Draw the losses of the cell of `spec` into `out`, a .png, and its .pdf."""
     panels = distilled(condensed)
     panels.update(trained(reading.read(rows)))
     save(draw(panels, f"{DATASET_TITLES.get(spec['dataset'], spec['dataset'])}, IPC {spec['ipc']}", spec["titles"]), out)

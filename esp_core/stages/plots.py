@@ -1,9 +1,9 @@
-"""Stage `plots`: the figures that are curves: memory (ESP Figure 7) and accuracy against the synthetic batch (Figure 8).
+"""Stage `plots`: plot memory (ESP Figure 7) and accuracy against the synthetic batch (Figure 8).
 
     python -m esp_core plots --spec JSON --rows figure7.csv --out figure7.png
     python -m esp_core plots --spec JSON --rows ROWS.csv… --out figure8.png
 
-Lines differ in marker and dash, not in colour alone, so that they can be told apart in print. Figure 8 leaves its numbers beside it, .csv.
+Lines differ in marker and dash, not only in colour, so that they can be told apart in print. Figure 8 also writes its numbers as .csv.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ MEGABYTE = 1e6
 
 
 def memory(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
-    """Peak memory in MB against synthetic steps at one IPC, left, and against IPC, right, a line a method."""
+    """Peak memory in MB, a line per method: left against synthetic steps at one IPC, right against IPC."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -68,9 +68,9 @@ def read_memory(path: Path) -> pd.DataFrame:
 
 
 def sweep(spec: dict[str, Any], rows: Iterable[Path]) -> pd.DataFrame:
-    """A row an IPC and batch: synthetic_batch (images of a step; the complete set where the recipe takes all), mean and std, n seeds.
+    """A row for each IPC and batch: synthetic_batch (images of a step; the complete set if the recipe takes all), mean, std and n (seeds).
 
-    Raises UserError where a file is damaged, where the runs were not made alike, or where none is a point of the figure.
+    Raises UserError if a file is damaged, if the runs were not made alike, or if none is a point of the figure.
     """
     points = pd.DataFrame(spec["rows"]).assign(dataset=spec["dataset"], network=spec["network"])
     runs = points.merge(reading.read(rows), on=reading.KEY)
@@ -85,7 +85,7 @@ def sweep(spec: dict[str, Any], rows: Iterable[Path]) -> pd.DataFrame:
 
 
 def batches(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
-    """Accuracy, mean and standard deviation, against the images of a step, a line an IPC; a filled marker is the complete set."""
+    """Accuracy, mean and standard deviation, against the images of a step, a line per IPC; filled markers are complete sets."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.6), dpi=150, layout="constrained")
@@ -109,7 +109,7 @@ def batches(spec: dict[str, Any], frame: pd.DataFrame) -> "Figure":
 
 
 def run(spec: dict[str, Any], rows: list[Path], out: Path) -> None:
-    """Draw Figure 7 or 8, as `spec` says, into `out`, .png, and its .pdf; `rows` are the table of stage `footprint`, or those of runs."""
+    """Draw Figure 7 or 8, by `spec`, into `out`, a .png, and its .pdf; `rows` is the table of stage `footprint`, or those of runs."""
     if spec["figure"] == 7:
         save(memory(spec, read_memory(rows[0])), out)
         return

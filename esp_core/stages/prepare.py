@@ -2,8 +2,8 @@
 
     python -m esp_core prepare --spec '{"dataset":"digits","kind":"digits","options":{"size":16},"study_seed":0}' --out digits.h5
 
-An official dataset also needs --files, which `python -m esp_core download` writes. The log says what was counted: images and classes
-of each part, and files that were left out or changed, by reason.
+An official dataset also needs --files, the list that `python -m esp_core download` writes. The log counts classes, images of each part,
+and files that were left out or changed, by reason.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Released condensed sets: files to download and to train on, each with a card that says how it was made and what it is worth.
+"""Released condensed sets: files to download and train on, each with a card that says how it was made and how accurate it is.
 
     python -m esp_core release make config/demo.yaml [--results results] [--only digits/1/esp …] [--out released]
 
-It takes what a study has distilled and tested: sets, cards, and below `evaluated` the rows behind the cards. A card is the YAML file beside
-the set; README.md in the folder lists all. `python -m esp_core evaluate SET` tests a set again by its card.
+It copies what a study has distilled and tested: sets, cards and, below `evaluated`, the rows behind the cards. A card is the YAML file
+beside the set; README.md in the folder lists all. `python -m esp_core evaluate SET` repeats the test of a card.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.output_paths import output
 
 Card = dict[str, Any]
-MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # what a card repeats
+MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", "compiled", "learned", "saturated")  # copied into a card
 HEAD = "A set's card, the YAML file beside it, says how it was made and tested. Accuracies are percent, mean ± deviation (trainings)."
 
 
 def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
-    """Put the distilled and tested sets of `study` into `out`; their names. Raises UserError where one asked for is not there.
+    """Put the distilled and tested sets of `study` into `out`; return their names. Raises UserError if a requested one is missing.
 
-    An imported one is its makers' to release.
+    Imported sets are not released; that is for their makers.
     """
     cells = {"/".join(map(str, cell)): cell for cell in study.condensed() if not study.is_imported(cell[2])}
     if unknown := sorted(set(only or ()) - cells.keys()):
@@ -55,7 +55,7 @@ def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list
 
 
 def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, ...], Path]) -> None:
-    """The set, its picture and its card."""
+    """Write the set, its picture and its card."""
     from esp_core.distillation.condensed import load_condensed
     from esp_core.reporting.saving import save
     from esp_core.stages import grids
@@ -80,14 +80,14 @@ def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, .
     }
     with files.replacing(target) as temporary:
         shutil.copyfile(source, temporary)
-    plain = json.loads(json.dumps(card))  # values that occur twice would become references
+    plain = json.loads(json.dumps(card))  # else YAML would write references for repeated values
     files.write(target.with_suffix(".yaml"), yaml.safe_dump(plain, sort_keys=False, width=140))
     save(grids.grid([grids.panel(condensed, job["method"], title)], f"{job['dataset']}: synthetic images"), target.with_suffix(".png"))
     target.with_suffix(".pdf").unlink()
 
 
 def _test(path: Path) -> Card:
-    """What a network made of a set, by its rows."""
+    """The accuracy of a network trained on a set, from its rows."""
     frame = reading.read([path])
     return {
         "mean": round(float(frame.accuracy.mean()), 4),
@@ -99,7 +99,7 @@ def _test(path: Path) -> Card:
 
 
 def _index(out: Path) -> str:
-    """README.md: what it says already above the first table, and all cards below `out`, a table a study."""
+    """README.md: its present text above the first table, then a table for each study of all cards below `out`."""
     cards = {path.relative_to(out): read_card(path) for path in sorted(out.glob("*/*.yaml"))}
     if not cards:
         raise UserError(f"{out}: no set to release; run the study first")
@@ -114,7 +114,7 @@ def _index(out: Path) -> str:
 
 
 def _line(path: Path, card: Card) -> dict[str, str]:
-    """The card's line in the list, by column."""
+    """The line of a card in the list, by column."""
     name = card["dataset"]["name"]
     return {
         "set": f"[{path.stem}]({path.with_suffix('.png').as_posix()})",
@@ -129,12 +129,12 @@ def _line(path: Path, card: Card) -> dict[str, str]:
 
 
 def spread(one: Card, digits: int) -> str:
-    """Mean and deviation; a single run has none."""
+    """Mean and standard deviation as text; a single run has no deviation."""
     return table_text.spread(one["mean"], one["std"], digits)
 
 
 def read_card(path: Path) -> Card:
-    """The card at `path`. Raises UserError where it is none."""
+    """The card at `path`. Raises UserError if it is not a card."""
     try:
         card = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {key: card[key] for key in ("set", "sha256", "method", "dataset", "ipc", "images", "numbers", "made", "tests")}

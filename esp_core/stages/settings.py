@@ -1,4 +1,4 @@
-"""Stage `settings`: the configuration of a study with every default filled in, as YAML and as a page of the report.
+"""Stage `settings`: write a study's configuration with all defaults, as YAML and as a page of the report.
 
 python -m esp_core settings --spec JSON --out settings.yaml
 """
@@ -16,7 +16,7 @@ from esp_core.study import spec_argument
 
 
 def run(spec: dict[str, Any], out: Path) -> None:
-    """Write the config of `spec` to `out`, .yaml, which `snakemake --configfile` takes again, and its .html beside it."""
+    """Write the config of `spec` to `out`, a .yaml that `snakemake --configfile` accepts, and an .html beside it."""
     text = yaml.safe_dump(json.loads(json.dumps(spec["config"])), sort_keys=False, allow_unicode=True, width=140)
     title = html.escape(f"Configuration of study {spec['config']['study']}")
     head = f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>'

@@ -1,4 +1,4 @@
-"""Where the tables, figures and report of a study lie, and its Table 1 as text.
+"""Show where a study's tables, figures and report are, and its Table 1 as text.
 
 python -m esp_core show results/STUDY
 """
@@ -15,7 +15,7 @@ from esp_core.study.layouts import layout
 
 
 def show(results: Path, width: int) -> str:
-    """What has been made so far, a line a kind, and Table 1 in `width` columns. Raises UserError where there is none."""
+    """What has been made so far, a line per kind, and Table 1 in `width` columns. Raises UserError if there is none."""
     first = results / "tables/table1.csv"
     if not first.is_file():
         raise UserError(f"{first}: not there; run snakemake for this study first")

@@ -1,10 +1,10 @@
-"""Stage `tables`: one of the paper's tables, or a study's own, measured beside published, as CSV, Markdown, LaTeX and HTML.
+"""Stage `tables`: one of the paper's tables, or a study's own, with measured and published numbers; CSV, Markdown, LaTeX and HTML.
 
     python -m esp_core tables --spec JSON --rows ROWS.csv… --published esp_core/reporting/published.csv --out TABLE.csv
 
-The CSV holds a row a (method, cell, network). Its `mean` and `std` are those of the run's own CSV,
-`pandas.read_csv(run).accuracy.agg(["mean", "std"])`; `low` and `high` bound the mean's 95 % t-interval. Of the files of `--rows`, one a
-run, those of runs that the table does not show are left out, and counted in the log.
+The CSV has a row for each (method, cell, network). Its `mean` and `std` are those of the run's own CSV,
+`pandas.read_csv(run).accuracy.agg(["mean", "std"])`; `low` and `high` bound the 95 % t-interval of the mean. `--rows` takes one file per
+run; runs that the table does not show are left out and counted in the log.
 """
 
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ BUDGETS = "Stored float32 numbers of each condensed set, and the budget, IPC × 
 
 
 def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) -> None:
-    """Write the table of `spec` to `out`, .csv, and its .md, .tex and .html beside it.
+    """Write the table of `spec` to `out`, a .csv, and to .md, .tex and .html files beside it.
 
-    Raises UserError where a run's file is damaged, or where runs that were not made alike would stand in one table.
+    Raises UserError if a run's file is damaged, or if the runs of the table were not made alike.
     """
     which = layout(spec["table"], spec.get("name", ""), spec.get("title", ""))
     printed = reading.read_published(published).query("table == @which.number")

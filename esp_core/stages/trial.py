@@ -1,4 +1,4 @@
-"""Stage `trial`: build each network and each condensed set of a dataset once, as soon as the data are prepared, before anything long.
+"""Stage `trial`: build each network and condensed set of a dataset once, after data preparation, to find errors before long jobs.
 
 python -m esp_core trial --spec JSON --data D.h5 --out TRIAL.json
 """
@@ -23,7 +23,7 @@ from esp_core.study.provenance import canonical
 
 @dataclass(frozen=True)
 class Facts:
-    """What the trial asks of the data: names, images (channels, size, size), and `counts` of training images by class."""
+    """What the trial uses of the data: name, class names, shape of the images, and `counts` of training images by class."""
 
     name: str
     classes: Sequence[str]
@@ -33,14 +33,14 @@ class Facts:
 
 
 def check(spec: dict[str, Any], facts: Facts) -> None:
-    """Raise UserError, a line for each of the networks and sets of `spec` that the data do not allow."""
+    """Raise UserError, with a line for each network and set of `spec` that cannot be used with the data."""
     mistakes = [line for ask in (_networks, _sets) for line in ask(spec, facts)]
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(mistakes)))
 
 
 def run(spec: dict[str, Any], data_path: Path, out: Path | None = None) -> None:
-    """`check` on the prepared data; writes what was tried to `out`, where that is given."""
+    """Run `check` on the prepared data; write what was tried to `out`, if given."""
     data = datasets.load(data_path, validation=spec.get("validation"))
     counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
     channels, size, _ = data.shape
@@ -81,7 +81,7 @@ def _build(one: dict[str, Any], facts: Facts) -> None:
 
 
 class _Blank(RealImages):
-    """Black images in place of the real ones, of which a class has as many as it really has."""
+    """Black images in place of real ones; a class has as many as in the data."""
 
     def __init__(self, facts: Facts):
         self.facts = facts

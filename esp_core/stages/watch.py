@@ -1,8 +1,8 @@
-"""Tool `watch`: the jobs of a study that run now, by the last line of progress in each of their logs.
+"""Tool `watch`: the running jobs of a study, by the last line of progress in each log.
 
     python -m esp_core watch results/STUDY
 
-A line a job: how far it is, the time left, its loss or accuracy, and how old that line is. A job that was killed shows for an hour.
+A line per job: how far it is, the time left, its loss or accuracy, and the age of that line. A killed job is shown for an hour.
 """
 
 import argparse
@@ -14,13 +14,13 @@ from pathlib import Path
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.progress import clock
 
-LINE = re.compile(r".*: (?P<step>(?P<count>\d+)/(?P<total>\d+) \w+), [^,]+, (?P<left>\S+) left(?:, (?P<note>.*))?")  # Progress writes it
-TAIL = 1 << 16  # bytes of a log that are looked at
-HOUR = 3600.0  # seconds, after which an unfinished job counts as gone
+LINE = re.compile(r".*: (?P<step>(?P<count>\d+)/(?P<total>\d+) \w+), [^,]+, (?P<left>\S+) left(?:, (?P<note>.*))?")  # as Progress writes it
+TAIL = 1 << 16  # bytes read from the end of a log
+HOUR = 3600.0  # seconds after which an unfinished job counts as ended
 
 
 def run(folder: Path, now: float) -> str:
-    """The unfinished jobs whose logs lie below `folder`, a line each, the latest first. Raises UserError where there is no log."""
+    """The unfinished jobs with logs below `folder`, a line each, the latest first. Raises UserError if there is no log."""
     logs = sorted(folder.rglob("*.log"), key=lambda path: -path.stat().st_mtime)
     if not logs:
         raise UserError(f"{folder}: no log below it; give the folder of a study's results or logs")
@@ -32,7 +32,7 @@ def run(folder: Path, now: float) -> str:
 
 
 def _row(folder: Path, path: Path, now: float) -> Iterator[tuple[str, str, str, str, str]]:
-    """The line of the job whose log lies at `path`; none where it is done, gone, or has said nothing yet."""
+    """The line of the job with the log at `path`; none if it is done, gone, or has reported nothing yet."""
     age = now - path.stat().st_mtime
     if age > HOUR:
         return

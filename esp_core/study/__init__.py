@@ -1,1 +1,1 @@
-"""From a config file to jobs. Light: nothing here imports torch."""
+"""From a config file to jobs. Nothing here imports torch."""

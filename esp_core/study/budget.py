@@ -1,4 +1,4 @@
-"""Whether a parametrisation fits a cell, by arithmetic alone. Light: the Snakefile loads it, so that a plan tells what is too large."""
+"""Whether a parametrisation fits a cell, by arithmetic alone. No torch: the Snakefile imports this to refuse early what is too large."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from esp_core.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Cell:
-    """`ipc` images a class of shape (channels, size, size)."""
+    """`ipc` images of shape (channels, size, size) per class."""
 
     classes: int
     ipc: int
@@ -19,15 +19,15 @@ class Cell:
 
     @property
     def budget(self) -> int:
-        """IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
+        """The budget, IPC x classes x C x H x W float32 numbers (Table 1, "Param./Class", times the classes)."""
         return self.ipc * self.classes * self.channels * self.size**2
 
 
-MOST_WHITENED = 4096  # numbers of an image: a matrix of 67 MB in every condensed set
+MOST_WHITENED = 4096  # numbers of an image; the whitening matrix takes 67 MB in every condensed set
 
 
 def too_large_to_whiten(channels: int, size: int) -> str:
-    """Why images have no whitening matrix, "" where they have one."""
+    """Why images cannot be whitened; "" if they can."""
     if (numbers := channels * size**2) <= MOST_WHITENED:
         return ""
     matrix = f"a whitening matrix of {4e-6 * numbers**2:,.0f} MB in every condensed set"
@@ -35,7 +35,7 @@ def too_large_to_whiten(channels: int, size: int) -> str:
 
 
 def check(parametrisation: Mapping[str, Any], cell: Cell) -> None:
-    """Raise UserError where the settings of a parametrisation, kind included, do not fit `cell`. Other kinds than two always do."""
+    """Raise UserError if a parametrisation (kind and settings) does not fit `cell`. Only two kinds are checked; others always fit."""
     settings = {key: value for key, value in parametrisation.items() if key not in ("kind", "init")}
     if parametrisation["kind"] == "latent":
         codes_per_class(cell, **settings)
@@ -44,13 +44,13 @@ def check(parametrisation: Mapping[str, Any], cell: Cell) -> None:
 
 
 def check_factor(cell: Cell, factor: int) -> None:
-    """Raise UserError where images cannot be cut into factor x factor tiles."""
+    """Raise UserError if images cannot be cut into factor x factor tiles."""
     if factor < 1 or cell.size % factor:
         raise UserError(f"parametrisation.factor: {factor} does not divide {cell.size} pixels")
 
 
 def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: int) -> int:
-    """Numbers in one decoder: `upsamplings` 3x3 convolutions with bias, a norm's scale and shift after all but the last."""
+    """Numbers in one decoder: `upsamplings` 3x3 convolutions with bias, and scale and shift of a norm after all except the last."""
     inputs = [code_channels] + [width] * (upsamplings - 1)
     outputs = [width] * (upsamplings - 1) + [channels]
     convolutions = sum(9 * i * o + o for i, o in zip(inputs, outputs, strict=True))
@@ -58,9 +58,9 @@ def decoder_numbers(channels: int, code_channels: int, width: int, upsamplings: 
 
 
 def codes_per_class(cell: Cell, decoders: int, code_channels: int, width: int, upsamplings: int) -> int:
-    """The most codes a class that fit the budget beside the decoders.
+    """The largest number of codes per class that fits the budget beside the decoders.
 
-    Raises UserError, naming the smallest IPC that fits, where not one code a class does.
+    Raises UserError, naming the smallest IPC that fits, if there is no room for one code per class.
     """
     side = cell.size // 2**upsamplings
     if side < 1 or side * 2**upsamplings != cell.size:

@@ -1,4 +1,4 @@
-"""What the schema cannot say about a study: names that must exist, and numbers that must fit one another. One line a mistake."""
+"""Checks of a study beyond the schema: names must exist, and numbers must fit one another. One line per mistake."""
 
 import json
 import math
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from esp_core.study.config import Study
 
 
-BESIDE_IMPORT = ("space", "labels", "factor")  # keys of a method that is imported
+BESIDE_IMPORT = ("space", "labels", "factor")  # keys that are allowed only beside `import`
 
 
 def refuse(mistakes: Iterable[str]) -> None:
-    """Raise UserError with all the `mistakes`, if there are any."""
+    """Raise UserError with all `mistakes`, if there are any."""
     if lines := list(dict.fromkeys(mistakes)):
         raise UserError("\n".join(lines))
 
 
 def unwritable(value: Any, *keys: str | int) -> Iterator[str]:
-    """What YAML reads but a spec cannot hold, such as a date or infinity, where the schema leaves the settings open."""
+    """Values that YAML reads but a spec cannot hold, such as a date or infinity, in settings that the schema does not restrict."""
     if isinstance(value, Mapping | list):
         for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from unwritable(entry, *keys, key)
@@ -35,7 +35,7 @@ def unwritable(value: Any, *keys: str | int) -> Iterator[str]:
 
 
 def mistakes(study: "Study") -> Iterator[str]:
-    """What is wrong with the datasets, networks, methods and tables of `study`."""
+    """Mistakes in the datasets, networks, methods and tables of `study`."""
     for dataset in study.datasets:
         yield from _dataset(study, dataset)
         yield from _network("distill_network", study.distill_network(dataset))
@@ -57,7 +57,7 @@ def mistakes(study: "Study") -> Iterator[str]:
 
 
 def untrained(study: "Study") -> Iterator[str]:
-    """Snapshots of experts that `study` asks for and that no expert is trained to, or none is kept of; imported ones that are not there."""
+    """Expert snapshots that `study` uses but does not train or keep; imported experts that are missing or of another number."""
     for name in study.datasets:
         experts = study.experts(name)
         if "import" in experts:
@@ -87,8 +87,8 @@ def _imported_experts(path: Path, count: int) -> Iterator[str]:
 
 
 def unfitting(study: "Study") -> Iterator[str]:
-    """Parametrisations that a cell has no room for, and whitening of what is too large, where the dataset's shape is known before it is
-    read; and a clamp that whitening rules out."""
+    """Parametrisations too large for their cell, and whitening of images that are too large, for datasets of known shape; and clamping
+    of `formation` under whitening, which is impossible."""
     for dataset, ipc, method in study.condensed():
         settings, parametrisation = study.datasets[dataset], study.recipe(dataset, ipc, method)["parametrisation"]
         if settings["whiten"] and parametrisation["kind"] == "formation" and parametrisation.get("clamp"):
@@ -106,7 +106,7 @@ def unfitting(study: "Study") -> Iterator[str]:
 
 
 def unshown(study: "Study") -> Iterator[str]:
-    """Datasets, methods and networks that no table or figure of `study` shows, and that would thus be left out without a word."""
+    """Datasets, methods and networks that no table or figure of `study` shows; they would silently be left out."""
     shown = study.tables.values()
     drawn = {method for figure in study.figures.values() for method in (*figure.methods, *(cell[2] for cell in figure.cells))}
     for section, names, used in (
@@ -127,7 +127,7 @@ def _evaluation(settings: Mapping[str, Any], networks: Iterable[str]) -> Iterato
 
 
 def uncompared(study: "Study") -> Iterator[str]:
-    """Comparisons of methods that are nowhere evaluated side by side."""
+    """Comparisons of methods that are never evaluated on the same cell and network."""
     found = {one[:2] for one in study.compared()}
     for index, pair in enumerate(study.config["comparisons"]):
         if (pair["of"], pair["against"]) not in found:
@@ -200,14 +200,14 @@ def _imported(study: "Study", name: str) -> Iterator[str]:
 
 
 def _key(study: "Study", method: str, dataset: str, ipc: int, section: str) -> str:
-    """The key of a section of a recipe: that of the cell where the study changes the section there."""
+    """The key of a section of a recipe; the key inside the cell if the study changes the section for that cell."""
     cell = f"{dataset}/{ipc}"
     changed = study.methods[method].get("cells", {}).get(cell) or {}
     return f"methods.{method}.cells.{cell}.{section}" if section in changed else f"methods.{method}.{section}"
 
 
 def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a complete recipe, each line beginning with the key inside it."""
+    """Mistakes in a complete recipe; each line begins with the key inside the recipe."""
     if "iterations" not in recipe:
         yield "iterations: missing; give the number of outer steps"
     wanted = ["parametrisation", *(["teacher", "optimiser"] if recipe["objectives"] else [])]
@@ -235,7 +235,7 @@ def _section(section: str, kind: str | None, settings: Mapping[str, Any], key: s
 
 
 def _rates(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """A learning rate for every group of stored numbers, and none for a group that no kind has."""
+    """Learning rates that are missing for a group of learned numbers, and those for a group that no kind has."""
     stored = kinds.fact("parametrisation", recipe["parametrisation"].get("kind", ""), "GROUPS")
     if not stored:
         return

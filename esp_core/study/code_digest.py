@@ -1,4 +1,4 @@
-"""The code that every job of a study runs: its stage's module, and those that it looks up by name."""
+"""The code that a job of a study runs: the module of its stage, and the modules that it looks up by name."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -21,9 +21,9 @@ def _digest(modules: frozenset[str]) -> str:
 
 
 def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
-    """The stage's module and those that it looks up by name."""
+    """The module of the stage, and the modules that the job looks up by name."""
     given = dict(zip(ARGUMENTS[stage], arguments, strict=True))
-    if stage != "network":  # the trial before the experts runs again by their networks alone
+    if stage != "network":  # the trial before the experts reruns only if their network changes
         yield f"esp_core.stages.{'experts' if stage == 'manifest' else stage}"
     if stage == "prepare":
         yield kinds.place("dataset", study.datasets[given["dataset"]]["kind"])[0]
@@ -31,7 +31,7 @@ def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         yield "esp_core.trajectories.manifest"
     for name in sorted(_networks(study, stage, given)):
         module, _ = kinds.place("network", name)
-        if ":" not in name or module_file(module):  # one of an installed package is a dependency like torch
+        if ":" not in name or module_file(module):  # a module of an installed package is a dependency, like torch
             yield module
     for recipe in (study.recipe(*cell) for cell in _cells(study, stage, given)):
         yield kinds.place("parametrisation", recipe["parametrisation"]["kind"])[0]
@@ -52,7 +52,7 @@ def _networks(study: Study, stage: str, given: Mapping[str, str]) -> set[str]:
 
 
 def _cells(study: Study, stage: str, given: Mapping[str, str]) -> Iterable[tuple[str, int, str]]:
-    """The cells and methods whose sets the job makes, decodes or measures."""
+    """The (dataset, IPC, method) whose sets the job makes, decodes or measures."""
     if stage in ("distill", "import_set", "evaluate") and given["method"] != FULL:
         return [(given["dataset"], int(given["ipc"]), given["method"])]
     if stage == "trial":

@@ -1,10 +1,10 @@
-"""A study: one config file, checked and filled in, and the jobs that it asks for.
+"""A study: one config file, checked and completed with defaults, and its jobs.
 
     python -m esp_core study config/demo.yaml                           the jobs, one a line
     python -m esp_core study config/demo.yaml distill digits 1 esp      the spec of one job, to run it by hand
     python -m esp_core study --settings                                 every key that a study can have
 
-Light, since the Snakefile loads it.
+No torch, since the Snakefile imports this.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from esp_core.study.methods import FULL
 
 @dataclass(frozen=True)
 class Table:
-    """What a table shows of a study, laid out as the paper's table `number`; the rows of `measured` methods are run, the others quoted."""
+    """What a table shows of a study, in the layout of the paper's table `number`; `measured` methods are run, the others quoted."""
 
     number: int
     cells: tuple[tuple[str, int], ...]
@@ -33,13 +33,13 @@ class Table:
     title: str = ""
 
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
-        """(dataset, IPC, method, network) of every measured row; IPC 0 for the whole training set."""
+        """(dataset, IPC, method, network) of every measured row; IPC 0 for the complete training set."""
         rows = product(self.cells, self.measured, self.networks)
         return tuple(dict.fromkeys((dataset, 0 if method == FULL else ipc, method, network) for (dataset, ipc), method, network in rows))
 
 
 class Study:
-    """The study that `config`, the content of a config file, describes. Raises UserError, one line for each mistake in it."""
+    """The study described by `config`, the content of a config file. Raises UserError with one line per mistake."""
 
     def __init__(self, config: Mapping[str, Any]):
         given = _with_text_keys(config)
@@ -62,7 +62,7 @@ class Study:
         checks.refuse(checks.untrained(self))
         checks.refuse(checks.unfitting(self))
 
-    # What holds for a dataset.
+    # Settings of a dataset.
 
     def flip(self, dataset: str) -> bool:
         """Whether a mirrored image of `dataset` still belongs to its class."""
@@ -71,45 +71,45 @@ class Study:
         return bool(settings.get("flip", known.flip if known else True))
 
     def experts(self, dataset: str) -> dict[str, Any]:
-        """The section `experts` as it holds for `dataset`; left out, `epochs` is the last that a condensed set reads."""
+        """The section `experts` for `dataset`. `epochs` defaults to the last epoch that a condensed set reads."""
         settings = schema.filled({**self.config["experts"], **self.datasets[dataset].get("experts", {})}, "experts")
         if "epochs" not in settings:
             settings["epochs"] = max(self._epochs_read[dataset] or methods.EXPERT_EPOCHS, settings.get("keep", 0) - 1)
         return {"keep": settings["epochs"] + 1, **settings, "augment": methods.strategy(settings["augment"], self.flip(dataset))}
 
     def shards(self, dataset: str) -> range:
-        """The numbers of the shards that hold the experts of `dataset`."""
+        """The numbers of the shards with the experts of `dataset`."""
         settings = self.experts(dataset)
         return range(-(-settings["count"] // settings["shard"]))
 
     def evaluation(self, dataset: str) -> dict[str, Any]:
-        """The section `evaluation` as it holds for `dataset`."""
+        """The section `evaluation` for `dataset`."""
         return schema.filled(methods.merge(self.config["evaluation"], self.datasets[dataset].get("evaluation", {})), "evaluation")
 
     def distill_network(self, dataset: str) -> dict[str, Any]:
-        """The network of the experts and of distillation: its name and settings."""
+        """Name and settings of the network of the experts and of distillation."""
         network, changes = self.config["distill_network"], self.datasets[dataset]["distill_network"]
         return dict(changes if changes.get("name", network["name"]) != network["name"] else {**network, **changes})
 
     def network(self, dataset: str, name: str) -> dict[str, Any]:
-        """A network that condensed sets are tested on: its name and settings."""
+        """Name and settings of a network on which condensed sets are tested."""
         listed, own = self.config["networks"], self.distill_network(dataset)
         if isinstance(listed, dict):
             return {"name": name, **(listed[name] or {})}
         return own if own["name"] == name else {"name": name}
 
-    # What holds for a cell and a method.
+    # Settings of a cell and a method.
 
     def recipe(self, dataset: str, ipc: int, method: str) -> dict[str, Any]:
-        """The recipe of `method` for one cell, every key filled in. Raises UserError for an unknown method."""
+        """The recipe of `method` for one cell, completed with defaults. Raises UserError for an unknown method."""
         return methods.recipe(method, dataset, ipc, custom=self.methods, flip=self.flip(dataset))
 
     def uses_experts(self, dataset: str, ipc: int, method: str) -> bool:
-        """Whether this condensed set needs the expert trajectories of its dataset."""
+        """Whether this condensed set needs its dataset's expert trajectories."""
         return methods.uses_experts(self.recipe(dataset, ipc, method))
 
     def is_imported(self, method: str) -> bool:
-        """Whether the sets of `method` are read from files that somebody else's code made."""
+        """Whether the sets of `method` are read from files that other people's code made."""
         return methods.is_imported(method, self.methods)
 
     def files(self, dataset: str, ipc: int, method: str) -> list[Path]:
@@ -118,7 +118,7 @@ class Study:
         names = [given] if isinstance(given, str) else given
         return [folders.located(name.replace("{dataset}", dataset).replace("{ipc}", str(ipc))) for name in names]
 
-    # What is to be made.
+    # What the study makes.
 
     def rows(self) -> tuple[tuple[str, int, str, str], ...]:
         """(dataset, IPC, method, network) of every evaluation that a table or Figure 8 shows."""
@@ -127,18 +127,18 @@ class Study:
         return tuple(dict.fromkeys([*(row for table in self.tables.values() for row in table.rows()), *swept]))
 
     def compared(self) -> tuple[tuple[str, str, str, int, str], ...]:
-        """(of, against, dataset, IPC, network) of every comparison, where both methods are evaluated."""
+        """(of, against, dataset, IPC, network) of every comparison for which both methods are evaluated."""
         rows, pairs = self.rows(), [(pair["of"], pair["against"]) for pair in self.config["comparisons"]]
         places = ((*pair, dataset, ipc, network) for pair in pairs for dataset, ipc, method, network in rows if method == pair[0])
         return tuple(one for one in places if (one[2], one[3], one[1], one[4]) in rows)
 
     def condensed(self) -> tuple[tuple[str, int, str], ...]:
-        """(dataset, IPC, method) of every condensed set that is evaluated or pictured."""
+        """(dataset, IPC, method) of every condensed set that is evaluated or shown in a figure."""
         pictured = [cell for figure in self.figures.values() for cell in figure.cells]
         return tuple(dict.fromkeys([*(row[:3] for row in self.rows() if row[2] != FULL), *pictured]))
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
-        """Every job, its stage and what tells it apart, in an order in which they can run."""
+        """Every job, as its stage and the arguments that identify it, in an order in which they can run."""
         used = tuple(dict.fromkeys(row[0] for row in self.rows()))
         taught = tuple(dict.fromkeys(cell[0] for cell in self.condensed() if self.uses_experts(*cell)))
         taught = tuple(name for name in taught if "import" not in self.experts(name))
@@ -181,13 +181,13 @@ class Study:
 
 
 def load(path: str | Path) -> Study:
-    """The study of a config file. Raises UserError where it cannot be read or is wrong."""
+    """The study of a config file. Raises UserError if the file cannot be read or is wrong."""
     config = configfile.read(path)
     return Study(configfile.anchored(config, {path: config}))
 
 
 def _with_text_keys(value: Any) -> Any:
-    """A copy of a config whose keys are all text: YAML reads the number of a table as an integer."""
+    """A copy of a config with all keys as text, since YAML reads a table's number as an integer."""
     if isinstance(value, Mapping):
         return {str(key): _with_text_keys(entry) for key, entry in value.items()}
     return [_with_text_keys(entry) for entry in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A config file as Python values. What YAML would drop or read otherwise than it is written is refused: a key given twice, 010 as 8."""
+"""A config file as Python values. Refuses what YAML would drop or misread: a key given twice, 010 as 8."""
 
 import copy
 import os
@@ -12,7 +12,7 @@ import yaml
 from esp_core.runtime.errors import UserError
 from esp_core.study import schema
 
-# The keys that hold a path of the user's; * stands for any name.
+# The keys that hold a user's path; * stands for any name.
 PATHS = (
     "datasets.*.mirror",
     "datasets.*.options.path",
@@ -22,12 +22,12 @@ PATHS = (
     "datasets.*.experts.import",
 )
 _INTEGER, _FLOAT, _TEXT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "str", "merge"))
-# Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, a node that holds itself.
+# Besides its own errors, PyYAML raises these for a date without a month, a tag that does not fit, a node that contains itself.
 _UNREADABLE = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a config file. Raises UserError, one line, where it cannot be read, or not as it is written."""
+    """The content of a config file. Raises UserError, of one line, if it cannot be read or YAML would misread it."""
     try:
         loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
         node = loader.get_single_node()
@@ -45,9 +45,9 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def anchored(config: Mapping[str, Any], files: Mapping[str | Path, Mapping[str, Any]]) -> dict[str, Any]:
-    """`config`, made of the contents of `files`, with each relative path as one from the working folder.
+    """`config`, merged from the contents of `files`, with every relative path made relative to the working folder.
 
-    It means the folder of the last file that gives it; one that no file gives, as in a module's config, stays as it is.
+    A path is relative to the folder of the last file that gives it; one that no file gives, as in a module's config, is not changed.
     """
     whole = copy.deepcopy(dict(config))
     for pattern in PATHS:
@@ -59,7 +59,7 @@ def anchored(config: Mapping[str, Any], files: Mapping[str | Path, Mapping[str, 
 
 
 def _found(level: Any, names: list[str], above: tuple[Any, ...]) -> Iterator[tuple[dict[Any, Any], Any, tuple[Any, ...]]]:
-    """Where `names` lead to from `level`: the mapping that holds the value, its key there, and all keys from the top."""
+    """The values that `names` lead to from `level`: for each the mapping that holds it, its key there, and all keys from the top."""
     for key in level if isinstance(level, dict) else ():
         if names[0] in ("*", key):
             yield from _found(level[key], names[1:], (*above, key)) if len(names) > 1 else [(level, key, (*above, key))]
@@ -72,7 +72,7 @@ def _at(level: Any, keys: tuple[Any, ...]) -> Any:
 
 
 def _from(folder: Path, value: Any) -> Any:
-    """A path, or a list of them, that starts from `folder` where it is relative."""
+    """A path, or a list of them; relative ones are taken from `folder`."""
     if isinstance(value, list):
         return [_from(folder, one) for one in value]
     relative = isinstance(value, str) and "://" not in value and not value.startswith("~") and not Path(value).is_absolute()
@@ -80,14 +80,14 @@ def _from(folder: Path, value: Any) -> Any:
 
 
 def refuse_nested(overrides: Mapping[str, Any]) -> None:
-    """Raise UserError where a value of Snakemake's --config is a list or mapping, whose numbers and switches arrive as text."""
+    """Raise UserError for a list or mapping in Snakemake's --config, since its numbers and switches arrive as text."""
     for key, value in overrides.items():
         if isinstance(value, Mapping | list):
             raise UserError(f"--config {key}: only plain values, such as seed=1, can be given here; write {key} into the config file")
 
 
 def _mistakes(node: yaml.Node, at: str) -> Iterator[str]:
-    """What `node`, whose key is `at`, would not be read as."""
+    """What YAML would misread in `node`, whose key is `at`."""
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, list[str]] = {}
         for key, _ in node.value:
@@ -107,7 +107,7 @@ def _mistakes(node: yaml.Node, at: str) -> Iterator[str]:
 
 
 def _is_misread(node: yaml.Node) -> bool:
-    """Whether YAML 1.1 takes the digits for octal or base 60: 010 is 8 to it, 1:30 is 90."""
+    """Whether YAML 1.1 reads the digits as octal or base 60: 010 as 8, 1:30 as 90."""
     if node.tag not in (_INTEGER, _FLOAT):
         return False
     text = node.value.replace("_", "")

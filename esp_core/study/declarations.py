@@ -1,4 +1,4 @@
-"""What a function takes, as a JSON Schema, read from its source without importing it."""
+"""The arguments of a function as a JSON Schema, read from its source without importing it."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclu
 
 
 def constant(module: str, name: str, otherwise: Any) -> Any:
-    """The value that `module` gives to the constant `name`."""
+    """The value of the constant `name` in `module`."""
     for node in _body(module):
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
             return _literal(node.value, otherwise)
@@ -27,9 +27,9 @@ def constant(module: str, name: str, otherwise: Any) -> Any:
 
 @cache
 def function(module: str, name: str) -> tuple[ast.FunctionDef, int] | None:
-    """The source of a function, and how many of its arguments are given: none, or those of `name = partial(sibling.function, …)`.
+    """The source of a function and the number of arguments bound by `name = partial(sibling.function, …)`, else 0.
 
-    None where it is not here, as in a package that is installed.
+    None if the source is not in this repository, as for an installed package.
     """
     for node in _body(module):
         if isinstance(node, ast.FunctionDef) and node.name == name:
@@ -45,7 +45,7 @@ def function(module: str, name: str) -> tuple[ast.FunctionDef, int] | None:
 
 
 def settings(found: ast.FunctionDef, given: int) -> dict[str, Any]:
-    """The schema of all but the first `given` arguments. A default that is no literal is left to the function."""
+    """The schema of all arguments after the first `given`. A default that is not a literal is left to the function."""
     listed = [*found.args.posonlyargs, *found.args.args]
     defaults = [*[None] * (len(listed) - len(found.args.defaults)), *found.args.defaults, *found.args.kw_defaults]
     arguments = list(zip([*listed, *found.args.kwonlyargs], defaults, strict=True))[given:]
@@ -71,7 +71,7 @@ def _literal(node: ast.expr | None, otherwise: Any) -> Any:
 
 
 def _of_type(annotation: ast.expr | None) -> dict[str, Any]:
-    """An annotation as a schema; an empty one, which allows all, for those that are not known here."""
+    """An annotation as a schema; for unknown ones an empty schema, which allows any value."""
     match annotation:
         case ast.Name(id=name) if name in TYPES:
             return {"type": [TYPES[name]]}
@@ -92,7 +92,7 @@ def _of_type(annotation: ast.expr | None) -> dict[str, Any]:
 
 
 def unimportable(module: str, attribute: str) -> str:
-    """Why `attribute` of `module` cannot be imported, or "" where it can be or nobody can tell without importing it."""
+    """Why `attribute` of `module` cannot be imported; "" if it can, or if only importing it would tell."""
     if not all(part.isidentifier() for part in [*module.split("."), attribute]):
         return "is no import path; write package.module:factory"
     if loaded := sys.modules.get(module):
@@ -113,7 +113,7 @@ def unimportable(module: str, attribute: str) -> str:
 
 
 def _source(module: str) -> Path | None:
-    """The source of a module that a job could import, None where it has none. Raises ModuleNotFoundError."""
+    """The source of a module that a job could import; None if it has none. Raises ModuleNotFoundError."""
     top, *inner = module.split(".")
     found = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or find_spec(top)
     for part in inner:

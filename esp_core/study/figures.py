@@ -1,7 +1,7 @@
-"""The figures that a study asks for, by the paper's numbers. Light, since the Snakefile loads it.
+"""The figures of a study, by the paper's numbers. No torch, since the Snakefile imports this.
 
-Figures 3 to 6 and 9 are grids of synthetic images, Figure 7 is memory against synthetic steps and against IPC, Figure 8 accuracy
-against the synthetic batch. The grids of the study's datasets come by themselves, the others where the config names them.
+Figures 3 to 6 and 9 are grids of synthetic images, Figure 7 is memory against synthetic steps and against IPC, Figure 8 is accuracy
+against the synthetic batch. Grids of the study's datasets are always drawn, other figures if the config names them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from esp_core.study.methods import FULL
 if TYPE_CHECKING:
     from esp_core.study.config import Study
 
-GRIDS = {"svhn": 3, "cifar10": 4, "cifar100": 5, "tinyimagenet": 6}  # the paper's grids, one a dataset
+GRIDS = {"svhn": 3, "cifar10": 4, "cifar100": 5, "tinyimagenet": 6}  # the paper's grids, one per dataset
 MEMORY, BATCHES, LOSSES = 7, 8, 9
 
 Cell = tuple[str, int, str]
@@ -22,7 +22,7 @@ Cell = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Figure:
-    """`cells`, (dataset, IPC, method), are the condensed sets that it shows; Figure 7 needs none. `steps` and `at` are Figure 7's."""
+    """`cells`, (dataset, IPC, method), are the condensed sets shown; Figure 7 needs none. `steps` and `at` are for Figure 7."""
 
     name: str
     number: int | None
@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def is_grid(self) -> bool:
-        """Whether it shows images."""
+        """Whether the figure shows images."""
         return self.number not in (MEMORY, BATCHES)
 
 
@@ -45,7 +45,7 @@ def figures(study: "Study") -> dict[str, Figure]:
 
 
 def mistakes(study: "Study") -> Iterator[str]:
-    """What is wrong with the section `figures` of a study."""
+    """Mistakes in the section `figures` of a study."""
     wanted = {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), LOSSES: ("methods",)}
     for text, settings in study.config.get("figures", {}).items():
         key, number, dataset = f"figures.{text}", int(text), settings["dataset"]
@@ -62,7 +62,7 @@ def mistakes(study: "Study") -> Iterator[str]:
 
 
 def _grids(study: "Study") -> Iterator[Figure]:
-    """One for each dataset of the first table, without the ablations of the fourth."""
+    """One grid for each dataset of the first table."""
     named = study.config.get("figures", {}).items()
     asked: dict[str, tuple[int | None, Mapping[str, Any]]] = {s["dataset"]: (int(n), s) for n, s in named if int(n) in GRIDS.values()}
     rows = study.tables[min(study.tables)].rows()

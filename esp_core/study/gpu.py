@@ -1,4 +1,4 @@
-"""Whether jobs compute on a GPU, asked without torch: by the Snakefile, which plans jobs, and by `esp_core.planning.plan`."""
+"""Whether jobs run on a GPU, found out without torch: for the Snakefile, which plans jobs, and for `esp_core.planning.plan`."""
 
 import os
 import re
@@ -6,14 +6,14 @@ import subprocess
 import sys
 from functools import cache
 
-SECONDS = 30  # that a driver may take to answer
+SECONDS = 30  # in which a driver must answer
 
 
 def device_type(device: str, elsewhere: bool = False) -> str:
-    """cuda, mps or cpu: what a job whose study says `device` computes on.
+    """cuda, mps or cpu: the device of a job whose study says `device`.
 
-    `auto` is what this machine has, as for `devices.pick`; of the nodes of a cluster, `elsewhere`, nothing is known, and they are taken to
-    have GPUs. A GPU that is not NVIDIA's or Apple's has to be named in the study: `device: cuda`.
+    `auto` means this machine's, as in `devices.pick`. The nodes of a cluster (`elsewhere`) cannot be checked and are assumed to have GPUs.
+    A GPU that is not from NVIDIA or Apple must be named in the study: `device: cuda`.
     """
     if device != "auto":
         return device.partition(":")[0]
@@ -23,13 +23,13 @@ def device_type(device: str, elsewhere: bool = False) -> str:
 
 
 def threads(kind: str) -> int:
-    """Threads of a job: beside a GPU they read and check files; without one, single threads train more images than several do."""
+    """Threads of a job: beside a GPU several, to read and check files; without one a single thread, which trains more images in all."""
     return 1 if kind == "cpu" else 4
 
 
 @cache
 def _sees_nvidia(visible: str) -> bool:
-    """Whether nvidia-smi lists the first GPU of CUDA_VISIBLE_DEVICES; CUDA shows none where that one does not exist."""
+    """Whether nvidia-smi lists the first GPU of CUDA_VISIBLE_DEVICES; if it does not exist, CUDA shows none."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.SubprocessError):

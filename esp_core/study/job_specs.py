@@ -1,6 +1,6 @@
-"""The spec of every job of a study: a JSON object that holds all that the job depends on, beside its input files and its code.
+"""The spec of every job of a study: a JSON object with all that the job depends on, besides its input files and its code.
 
-By it, and by the code digest of `jobcode`, Snakemake knows whether to run a job again.
+Snakemake reruns a job if its spec or its code digest (see `code_digest`) changes.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def _common(study: Study, dataset: str) -> Spec:
 
 
 def _split(study: Study, dataset: str) -> Spec:
-    """`_common`, which images count as training and test images, and whether they are whitened."""
+    """`_common`, plus the split into training and test images and the whitening."""
     own = {key: study.datasets[dataset].get(key) for key in ("validation", "whiten")}
     return _common(study, dataset) | {key: value for key, value in own.items() if value is not None}
 
@@ -46,7 +46,7 @@ def _prepare(study: Study, dataset: str) -> Spec:
 
 
 def _trial(study: Study, dataset: str) -> Spec:
-    """The networks and sets of `dataset`, each once, and what a network needs in order to teach."""
+    """The networks and sets of `dataset`, each once, and the attributes that the distillation network needs."""
     made = [cell for cell in study.condensed() if cell[0] == dataset and not study.is_imported(cell[2])]
     cells = [(ipc, study.recipe(name, ipc, method)) for name, ipc, method in made]
     needs = ["features", "classifier"] if any(methods.uses_network(recipe) for _, recipe in cells) else []
@@ -61,9 +61,9 @@ def _trial(study: Study, dataset: str) -> Spec:
 
 
 def _network(study: Study, dataset: str) -> Spec:
-    """By what the trial before the experts runs again.
+    """The spec of the trial before the experts.
 
-    Nothing stands here, and nothing in its code digest, that the experts' own do not hold: no other change may run them again.
+    It may hold only what the experts' specs hold, or an unrelated change would retrain them. The same is true of its code digest.
     """
     return {"dataset": dataset, "networks": [{"network": study.distill_network(dataset), "needs": ["features", "classifier"]}], "sets": []}
 
@@ -160,7 +160,7 @@ def _claims(study: Study) -> Spec:
 
 
 def _settings(study: Study) -> Spec:
-    return {"config": {key: value for key, value in study.config.items() if key != "device"}}  # what is computed, not where
+    return {"config": {key: value for key, value in study.config.items() if key != "device"}}  # what is computed, not on which device
 
 
 def _footprint(study: Study, figure: str) -> Spec:
@@ -205,7 +205,7 @@ def _losses(study: Study, dataset: str, ipc: str) -> Spec:
 
 
 def _titles(study: Study, names: Iterable[str]) -> dict[str, str]:
-    """What the tables and figures call methods: the study's title, the paper's, or the name itself."""
+    """The names of methods in tables and figures: the study's title, else the paper's, else the name itself."""
     return {name: study.methods[name].get("title", METHOD_TITLES.get(name, name)) for name in names}
 
 
@@ -231,5 +231,5 @@ _MAKERS: dict[str, Callable[..., Spec]] = {
 
 
 def spec(study: Study, stage: str, *arguments: str) -> Spec:
-    """The spec of the job that `stage` and `arguments` name, as in a line of `study.jobs()`."""
+    """The spec of the job with this `stage` and `arguments`, as in a line of `study.jobs()`."""
     return _MAKERS[stage](study, *arguments)

@@ -1,4 +1,4 @@
-"""The kinds that a study can name, and their settings, which are declared where they are taken: in the signature of a kind's factory.
+"""The kinds that a study can name, and their settings, which are declared in the signature of a kind's factory.
 
     def build(task: Task, factor: Annotated[int, ">= 1"] = 2, init: Literal["noise", "random"] = "random") -> Formation:
         '''See `Formation`.
@@ -7,12 +7,12 @@
         init: what the small images start from; IDC's code
         '''
 
-Names, types, bounds, choices, defaults and the lines of the docstring are read from the source, so torch stays out; other annotations,
-or none, allow any value. What a recipe has to know of a kind beside its settings are constants of its module:
+Names, types, bounds, choices, defaults and the lines of the docstring are read from the source, without torch; other annotations,
+or none, allow any value. Other facts about a kind that a recipe needs are constants of its module:
 
     GROUPS = ("codes", "decoders")   the groups of stored numbers, each with a learning rate lr_<group>
     TEACHER = "experts"              the teacher that an objective needs
-    NEEDS = ("intermediates",)       what an objective asks of the network beside features and a classifier
+    NEEDS = ("intermediates",)       what an objective needs of the network besides features and a classifier
     WEIGHT = 0.00001                 an objective's weight unless the recipe says so; 1.0 without it
 """
 
@@ -43,7 +43,7 @@ SECTIONS = {
 
 @cache
 def names(section: str) -> tuple[str, ...]:
-    """The kinds of a section: those of the optimiser in the schema, the others' modules that have a factory."""
+    """The kinds of a section: for the optimiser those in the schema, else the modules that have a factory."""
     if section not in SECTIONS:
         return tuple(schema.part(section))
     package, _, factory = SECTIONS[section]
@@ -52,14 +52,14 @@ def names(section: str) -> tuple[str, ...]:
 
 
 def place(section: str, kind: str) -> tuple[str, str]:
-    """The module of a kind and the name of its factory there; a network may be an import path, "package.module:factory"."""
+    """The module of a kind and the name of its factory; a network may be an import path, "package.module:factory"."""
     module, colon, factory = kind.partition(":")
     return (module, factory) if colon else (f"{SECTIONS[section].package}.{kind}", SECTIONS[section].factory)
 
 
 @cache
 def settings(section: str, kind: str) -> dict[str, Any]:
-    """The JSON Schema of the settings of a kind; it allows all where their source is not here, as in a package that is installed."""
+    """The JSON Schema of a kind's settings; it allows any settings if the source is not here, as for an installed package."""
     if section not in SECTIONS:
         return schema.part(section, kind)
     found = declarations.function(*place(section, kind))
@@ -70,7 +70,7 @@ def settings(section: str, kind: str) -> dict[str, Any]:
 
 
 def _beside(section: str, kind: str) -> dict[str, Any]:
-    """What a recipe says of a kind beside its settings."""
+    """The keys that a recipe has for a kind besides its settings."""
     if section == "objectives":
         return {"weight": schema.part("weight") | {"default": fact(section, kind, "WEIGHT", 1.0)}}
     return {"kind": {"type": "string"}} if section in ("parametrisation", "teacher") else {}
@@ -78,25 +78,25 @@ def _beside(section: str, kind: str) -> dict[str, Any]:
 
 @cache
 def defaults(section: str, kind: str | None) -> dict[str, Any]:
-    """The settings that a recipe takes over from its kind; none of a kind that is not there."""
+    """The default settings of a kind; none for an unknown kind."""
     declared = settings(section, kind)["properties"] if kind in names(section) else {}
     return {name: entry["default"] for name, entry in declared.items() if "default" in entry}
 
 
 @cache
 def fact(section: str, kind: str, name: str, otherwise: Any = ()) -> Any:
-    """The constant `name` of a kind's module."""
+    """The constant `name` in a kind's module."""
     return declarations.constant(place(section, kind)[0], name, otherwise) if kind in names(section) else otherwise
 
 
 def unknown(section: str, kind: str) -> str:
-    """What a message says of a kind that is not there."""
+    """The message about an unknown kind."""
     more = ", or an import path, package.module:factory" if section == "network" else ""
     return f"{kind} is unknown{schema.allowed(kind, names(section))}{more}"
 
 
 def check(section: str, kind: str, given: Mapping[str, Any], at: str) -> None:
-    """Raise UserError, one line, where a kind is not there or does not take the settings `given`, whose keys follow `at`."""
+    """Raise UserError, of one line, for an unknown kind or wrong settings `given`; in the message, `at` precedes their keys."""
     if kind not in names(section) and not (section == "network" and ":" in kind):
         raise UserError(f"{section}: {unknown(section, kind)}")
     if lines := schema.mistakes(given, settings(section, kind)):
@@ -104,7 +104,7 @@ def check(section: str, kind: str, given: Mapping[str, Any], at: str) -> None:
 
 
 def factory(section: str, kind: str, given: Mapping[str, Any], at: str) -> Any:
-    """What makes a kind, after a `check` of the settings that it will be given."""
+    """The factory of a kind, after `check` of the settings."""
     check(section, kind, given, at)
     module, name = place(section, kind)
     return getattr(importlib.import_module(module), name)

@@ -1,10 +1,10 @@
-"""The paper's four tables as data: what heads their rows and columns, and what a reader of the paper's numbers should know."""
+"""The paper's four tables as data: their row and column headings, and remarks on the paper's numbers."""
 
 from dataclasses import dataclass, replace
 
 from esp_core.runtime.errors import UserError
 
-# The paper's rows in its order, by the names that it prints; a study's own titles go before these.
+# The paper's rows in its order, with the names that it prints; a study's own titles take precedence.
 METHOD_TITLES = {
     "random": "Random",
     "herding": "Herding",
@@ -34,10 +34,10 @@ NETWORK_TITLES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """One table of the paper, or a study's own, with a `name`, that is laid out alike.
+    """The layout of one of the paper's tables, or of a study's own table (`name`) in the same layout.
 
-    `title` is completed by the networks, unless it is a study's own. `rows` and `columns` name what heads them: "dataset", "method",
-    "ipc" or "network". `remark` goes below the paper's numbers.
+    `title` is completed by the networks; `own_title` replaces both. `rows` and `columns` name the headings: "dataset", "method", "ipc"
+    or "network". `remark` is printed below the paper's numbers.
     """
 
     number: int
@@ -72,7 +72,7 @@ LAYOUTS = {
 
 
 def layout(table: int, name: str = "", title: str = "") -> Layout:
-    """The layout of one of the paper's tables, or of one called `name`. Raises UserError for a number that the paper lacks."""
+    """The layout of one of the paper's tables, or of a table `name` like it. Raises UserError for a number that the paper does not have."""
     if table not in LAYOUTS:
         raise UserError(f"table: {table} is none of the paper's; use one of {', '.join(map(str, LAYOUTS))}")
     return replace(LAYOUTS[table], name=name, own_title=title)

@@ -1,4 +1,4 @@
-"""Every key of a study as text: what it may be, its default, what it means and where that comes from."""
+"""Every key of a study as text: allowed values, default, meaning and source."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ SECTIONS = {
 
 
 def lines() -> Iterator[str]:
-    """All keys, section by section."""
+    """All keys, by section."""
     yield from _section("A study", schema.whole())
     for name, title in TITLES.items():
         yield from _section(title, schema.part(name))

@@ -1,4 +1,4 @@
-"""Where the first output of each job lies below the results folder. Rules spell the same paths, and a test compares the two."""
+"""The first output of each job, below the results folder. The rules write the same paths, and a test compares both."""
 
 import re
 from pathlib import PurePosixPath
@@ -25,12 +25,12 @@ PATTERNS = {
     "plots": "{study}/figures/{figure}.png",
     "losses": "{study}/figures/losses-{dataset}-ipc-{ipc}.png",
 }
-# What tells the jobs of a stage apart, in the order in which `Study.jobs` gives it.
+# The arguments that identify a job of each stage, in the order of `Study.jobs`.
 ARGUMENTS = {stage: tuple(re.findall(r"{(\w+)}", pattern.removeprefix("{study}"))) for stage, pattern in PATTERNS.items()}
 
 
 def output(study: str, stage: str, *job: str) -> PurePosixPath:
-    """The first output of a job of the study called `study`, relative to the folder of results."""
+    """The first output of a job of the study called `study`, relative to the results folder."""
     given = dict(zip(ARGUMENTS[stage], job, strict=True))
     if "shard" in given:
         given["shard"] = given["shard"].zfill(3)

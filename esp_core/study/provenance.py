@@ -1,4 +1,4 @@
-"""What a job depends on, as two strings that Snakemake can compare. Standard library only: the Snakefile loads it."""
+"""What a job depends on, as two strings that Snakemake can compare. Standard library only: the Snakefile imports this."""
 
 import ast
 import hashlib
@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]  # what holds the package
+ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package
 
-# Modules that decide what a job prints, what it refuses or how the package is called, never what a job computes: editing them reruns
-# nothing. This module is one of them: if `canonical` wrote specs otherwise, every spec would change, and everything would rerun anyway.
+# Modules that affect messages, refusals or the interface, but never results: editing them reruns nothing. This module is one of them:
+# if `canonical` changed its format, every spec would change, and everything would rerun anyway.
 SPEAKS_ONLY = frozenset(
     {
         "esp_core",
@@ -23,23 +23,23 @@ SPEAKS_ONLY = frozenset(
 
 
 def canonical(spec: Any) -> str:
-    """`spec` as one sorted JSON string: Snakemake compares params by value only, without their names.
+    """`spec` as one sorted JSON string, since Snakemake compares params by value only, without their names.
 
-    Raises ValueError on NaN and infinity, TypeError on anything that JSON lacks.
+    Raises ValueError for NaN and infinity, TypeError for anything else that JSON does not have.
     """
     return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(text: str | bytes) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of `text`."""
+    """The first 16 hexadecimal digits of the SHA-256 of `text`."""
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:16]
 
 
 def source_digest(*entries: str) -> str:
-    """Digest of the modules `entries` and of every first-party module that they import, directly or not.
+    """Digest of the modules `entries` and of all first-party modules that they import, directly or indirectly.
 
-    Comments, layout and docstrings do not count. Imports are read statically; a module that is looked up by
-    name at run time (a method's objective, say) must be among `entries`. Raises ModuleNotFoundError.
+    Comments, layout and docstrings do not count. Imports are read statically, so a module that is looked up by name at run
+    time (such as a method's objective) must be among `entries`. Raises ModuleNotFoundError.
     """
     seen: dict[str, str] = {}
     todo = list(entries)

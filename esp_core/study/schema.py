@@ -1,4 +1,4 @@
-"""esp_core/study/schema.yaml at work: what is wrong with a section, one line a mistake, and the defaults filled in."""
+"""Applies esp_core/study/schema.yaml: reports the mistakes in a section, one per line, and fills in defaults."""
 
 import difflib
 import math
@@ -19,7 +19,7 @@ def _enum(_: Any, values: list[Any], value: Any, __: Any) -> Iterator[Validation
         yield ValidationError("")
 
 
-# JSON Schema takes 5.0 for an integer and YAML has .nan: neither may reach a spec.
+# JSON Schema accepts 5.0 as an integer, and YAML has .nan: neither may enter a spec.
 _CHECKER = Draft202012Validator.TYPE_CHECKER.redefine_many(
     {
         "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
@@ -56,7 +56,7 @@ def whole() -> dict[str, Any]:
 
 
 def part(*names: str) -> dict[str, Any]:
-    """The definition under `$defs` that `names` lead to; empty where there is none."""
+    """The definition under `$defs` at `names`; empty if there is none."""
     found = whole()["$defs"]
     for name in names:
         found = found.get(name, {})
@@ -64,32 +64,32 @@ def part(*names: str) -> dict[str, Any]:
 
 
 def mistakes(value: Any, definition: Mapping[str, Any] | None = None, at: str = "") -> list[str]:
-    """One line for everything in `value` that `definition`, or the whole schema, does not allow; `at` is its key."""
+    """One line for every mistake in `value` by `definition` or, without it, by the schema of a study; `at` is the key of `value`."""
     checked = {**(whole() if definition is None else definition), "$defs": whole()["$defs"]}
     errors = sorted(_Validator(checked).iter_errors(value), key=lambda e: [str(key) for key in e.absolute_path])
     return [line for error in errors for line in _lines(error, path(at, *error.absolute_path))]
 
 
 def filled(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """`value` with the defaults of the definition `names`, or of the whole schema, on this level."""
+    """`value` with the defaults of the definition `names`, or of the schema of a study, at this level only."""
     properties = (part(*names) if names else whole())["properties"]
     return {key: entry["default"] for key, entry in properties.items() if "default" in entry} | dict(value)
 
 
 def path(at: str, *keys: str | int) -> str:
-    """A key as the messages name it: experts.lr, datasets.digits.ipc[1]."""
+    """A key as messages show it: experts.lr, datasets.digits.ipc[1]."""
     for key in keys:
         at = f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}" if at else key
     return at
 
 
 def resolved(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition that `entry` refers to, with what it says itself over it."""
+    """The definition that `entry` refers to, overridden by the entry's own keys."""
     return {**part(*entry["$ref"].split("/")[2:]), **entry} if "$ref" in entry else dict(entry)
 
 
 def wanted(entry: Mapping[str, Any]) -> str:
-    """What the value of a key may be, in words."""
+    """The allowed values of a key, in words."""
     types = entry.get("type", [])
     kinds = " or ".join(_WANTED[name] for name in ([types] if isinstance(types, str) else types))
     limits = [text.format(entry[name]) for name, text in _BOUNDS.items() if name in entry and name != "uniqueItems"]
@@ -98,13 +98,13 @@ def wanted(entry: Mapping[str, Any]) -> str:
 
 
 def strangers(at: str, names: Iterable[Any], known: Iterable[Any]) -> Iterator[str]:
-    """A line for each of `names`, which stand under the key `at`, that the study does not have."""
+    """A line for each of `names`, given under the key `at`, that is not `known`."""
     options = list(known)
     yield from (f"{at}: {name} is not in the study{allowed(name, options)}" for name in names if name not in options)
 
 
 def allowed(name: Any, names: Iterable[Any]) -> str:
-    """The end of a message about the wrong `name`: the nearest of the right ones, and all of them."""
+    """The end of a message about the unknown `name`: the closest known name, and all of them."""
     options = [str(option) for option in names]
     near = difflib.get_close_matches(str(name), options, 1)
     return (f"; did you mean {near[0]}?" if near else ";") + f" allowed: {', '.join(options) or 'nothing'}"
@@ -130,7 +130,7 @@ def _lines(error: ValidationError, key: str) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as a message names it."""
+    """A value as messages show it."""
     text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,4 +1,4 @@
-"""The command line of a job, and the spec that it takes: JSON, or a file of it. A key that it lacks is one line, never a KeyError."""
+"""The command line of a job, and the spec that it takes: JSON, or a JSON file. A missing key gives one line, not a KeyError."""
 
 import argparse
 import json
@@ -11,14 +11,14 @@ PRINT = "print a complete one with python -m esp_core study CONFIG JOB"
 
 
 class JobSpec(dict[str, Any]):
-    """A mapping of a spec, which says what it lacks when asked for it."""
+    """A mapping in a spec, which raises UserError for a missing key."""
 
     def __missing__(self, key: str) -> Any:
         raise UserError(f"--spec: lacks the key {key}; {PRINT}")
 
 
 def parser(stage: str, doc: str | None, out: str) -> argparse.ArgumentParser:
-    """The command line of a stage, which the first line of `doc` describes: `--spec`, and `--out`, of which `out` says what it is."""
+    """The command line of a stage: `--spec`, and `--out`, described by `out`. The first line of `doc` is its description."""
     made = argparse.ArgumentParser(prog=f"python -m esp_core {stage}", description=(doc or "").partition("\n")[0])
     made.add_argument("--spec", type=read, required=True, help=f"JSON or a file of it, from `python -m esp_core study CONFIG {stage} …`")
     made.add_argument("--out", type=Path, required=True, help=out)
@@ -26,7 +26,7 @@ def parser(stage: str, doc: str | None, out: str) -> argparse.ArgumentParser:
 
 
 def read(text: str) -> JobSpec:
-    """The spec that `text`, JSON or the path of a file of it, gives. Raises UserError where it is neither, or no mapping."""
+    """The spec in `text`, which is JSON or the path of a JSON file. Raises UserError if it is neither or not a mapping."""
     where = "--spec"
     if not text.lstrip().startswith(("{", "[")):
         where = f"--spec {text}"

@@ -1,4 +1,4 @@
-"""Teachers: the stream of networks under which real and synthetic data are compared. Each kind is a module of this
+"""Teachers: the networks under which real and synthetic data are compared, one state per outer step. Each kind is a module of this
 package with `build(context, **settings)`."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a teacher may use: how to make a network, the names of its seeds, the images, and experts where there are any."""
+    """What a teacher may use: a network, its initialisation, the seeds, the images and, if there are any, the experts."""
 
     network: FlatNetwork
     classes: int
@@ -33,39 +33,39 @@ class Context:
     device: torch.device
     synthetic: Parametrisation
     real: Selector
-    augment: str  # the method's strategy, as `dsa.draw` takes it
-    compiles: Callable[[int], bool]  # whether to compile what takes so many forward passes of an image an outer step
+    augment: str  # the method's strategy, for `dsa.draw`
+    compiles: Callable[[int], bool]  # whether to compile work of so many forward passes of an image per outer step
     experts: Trajectories | None = None
-    needs_basis: bool = True  # whether an objective asks for the basis of a segment
+    needs_basis: bool = True  # whether an objective uses the basis of a segment
 
 
 class Teacher(ABC):
-    """Gives a state for every outer step; `wants` are the synthetic statistics that its inner step needs."""
+    """Returns a state for every outer step; `wants` are the synthetic statistics that its inner step needs."""
 
     wants: Sequence[Statistic] = ()
 
     @property
     def compiled(self) -> Sequence[str]:
-        """What of it runs as compiled code; nothing by default."""
+        """The names of its compiled functions; none by default."""
         return ()
 
     @abstractmethod
     def state(self, step: int, draw: Draw | Chain) -> State:
-        """What outer step `step` (from 0) sees of the teacher, under the augmentation `draw`."""
+        """The state for outer step `step` (from 0), under the augmentation `draw`."""
 
     def advance(self, synthetic: Statistics) -> None:
-        """The inner step (Eq. 6) after an outer step, from the synthetic sums; none by default."""
+        """The inner step (Eq. 6), taken after an outer step from the synthetic sums; none by default."""
 
     def resume(self, saved: dict[str, Tensor]) -> None:
-        """Take up what `checkpoint` gave."""
+        """Restore what `checkpoint` returned."""
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """What a resumed job cannot derive from the step number; nothing by default."""
+        """The state that a resumed job cannot derive from the step number; empty by default."""
         return {}
 
 
 def build(context: Context, kind: str, **settings: Any) -> Teacher:
-    """The teacher `kind`. Raises UserError for a setting that it does not have, or where it lacks experts."""
+    """The teacher `kind`. Raises UserError for an unknown kind or setting, or if it needs experts and there are none."""
     return cast(Teacher, kinds.factory("teacher", kind, settings, "teacher.")(context, **settings))
 
 

@@ -1,4 +1,4 @@
-"""`experts`: start at a segment of an expert trajectory and walk N inner steps on the synthetic set (Algorithm 1)."""
+"""`experts`: start at the first snapshot of an expert segment and take N inner steps on the synthetic set (Algorithm 1)."""
 
 from typing import Annotated, Literal
 
@@ -23,9 +23,9 @@ class _InnerGradient(Statistic):
 
 
 class Experts(Teacher):
-    """Every `steps` outer steps: a random expert, a random start in [0, start_max], theta at its first snapshot.
+    """Every `steps` outer steps, draw a random expert and a random start in [0, start_max], and set theta to the snapshot there.
 
-    After each outer step theta moves by -lr G, projected onto the segment's span with `projected` (Eq. 5 and 6).
+    After each outer step theta moves by -lr G; with `projected`, the step is projected onto the span of the segment (Eq. 5 and 6).
     `length` is T, in epochs; `steps` is N; `basis` is "raw" (T + 1 snapshots, Eq. 2) or "difference" (T differences).
     """
 
@@ -96,7 +96,7 @@ def build(
     basis: Literal["raw", "difference"] = "raw",
     loss: Literal["bce", "ce"] = "bce",
 ) -> Experts:
-    """See `Experts`; what the paper leaves open is ours (docs/choices.md).
+    """See `Experts`; what the paper does not state is our choice (docs/choices.md).
 
     length: T, the length of a segment, in epochs; open in the paper, MTT takes 2 or 3
     steps: N, the inner steps on a segment; open, "intentionally smaller than T" where T counts steps (ESP Section 3.1)

@@ -1,4 +1,4 @@
-"""How a teacher's network learns between outer steps: plain SGD on its flat parameters, every draw from a given generator."""
+"""Training of a teacher's network between outer steps: SGD on its flat parameters, all draws from a given generator."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ACCURACY_BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """SGD on cross-entropy, as torch.optim.SGD takes its numbers; `cutmix` is the probability of a cut and mixed batch."""
+    """Settings of SGD on cross-entropy, as for torch.optim.SGD; `cutmix` is the probability that CutMix is applied to a batch."""
 
     lr: float
     batch: int
@@ -30,9 +30,9 @@ class Rule:
 
 
 class Learner:
-    """A network that learns: `theta` and `velocity`, (P,) each, are all that a resumed job needs to go on bit by bit.
+    """A network in training. `theta` and `velocity`, (P,) each, are all that a resumed job needs to continue bit by bit.
 
-    `traced`, where it is given, runs the steps and the accuracies as compiled code, for every number of images that occurs.
+    With `traced`, training steps and accuracies run as compiled code, compiled once for every number of images that occurs.
     """
 
     theta: Tensor
@@ -43,19 +43,19 @@ class Learner:
 
     @property
     def compiled(self) -> list[str]:
-        """What of it runs compiled."""
+        """The names of its compiled functions."""
         return self.traced.names if self.traced is not None else []
 
     def begin(self, theta: Tensor) -> None:
-        """Start over at `theta` (P,)."""
+        """Restart from `theta` (P,)."""
         self.theta, self.velocity = theta, torch.zeros_like(theta)
 
     def draw(self, order: Tensor, augment: str, side: int, generator: torch.Generator) -> list[Drawn]:
-        """The batches of an epoch over images `order` (n,) of `side` pixels under `augment`, on the CPU."""
+        """The batches of an epoch over the images `order` (n,), `side` pixels wide, under `augment`; on the CPU."""
         return draw(order, self.rule.batch, augment, side, generator, self.rule.cutmix)
 
     def epoch(self, batches: Iterable[Drawn], fetch: Fetch) -> None:
-        """Train on what `fetch` gives for each of `batches`, which lie on the device."""
+        """Train on the images and labels that `fetch` returns for each of `batches`, which are on the device."""
         for drawn in batches:
             images, labels = fetch(drawn.chosen)
             self._step(drawn.augment(images), labels, drawn.mix)
@@ -66,7 +66,7 @@ class Learner:
         self.theta = self.theta - self.rule.lr * self.velocity
 
     def _gradient(self, images: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
-        """(P,), of the mean loss."""
+        """(P,), the gradient of the mean loss."""
         if self.traced is not None:
             mixed, others = (images, labels) if mix is None else (mix(images), labels.index_select(0, mix.other))
             share = torch.full((), 1.0 if mix is None else mix.share, device=images.device)
@@ -90,7 +90,7 @@ class Learner:
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """The fraction of normalised `images` (n, C, H, W) that the network names rightly."""
+        """The fraction of normalised `images` (n, C, H, W) that the network classifies correctly."""
         parts = zip(images.split(ACCURACY_BATCH), labels.to(images.device).split(ACCURACY_BATCH), strict=True)
         right = torch.stack([(self._tested(x).argmax(1) == y).sum() for x, y in parts]).sum()
         return int(right) / len(labels)
@@ -103,5 +103,5 @@ class Learner:
 
 
 def learner(context: Context, rule: Rule, trained: int, tested: int = 0) -> Learner:
-    """Compiled where that pays: an outer step learns from `trained` images, counted each time, and tests on `tested`, at most."""
+    """A `Learner`, compiled if that pays: an outer step trains on at most `trained` images, repeats counted, and tests on `tested`."""
     return Learner(context.network, rule, Traced() if context.compiles(TRAINING * trained + tested) else None)

@@ -1,4 +1,4 @@
-"""`random`: new random networks at every step, never trained (DM, KFS)."""
+"""`random`: new random networks in every step, never trained (DM, KFS)."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from esp_core.teachers import Context, Teacher
 
 
 class Random(Teacher):
-    """`count` networks are drawn afresh at every outer step from (seed, step); theta is the first of them."""
+    """Initialises `count` new networks in every outer step, from (seed, step); theta is the first of them."""
 
     def __init__(self, context: Context, count: int):
         self.context, self.count = context, count

@@ -1,4 +1,4 @@
-"""`trained_on_real`: random networks that learn from real images between the outer steps (IDC, Kim et al., 2022)."""
+"""`trained_on_real`: random networks trained on real images between the outer steps (IDC, Kim et al., 2022)."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,10 +17,9 @@ from esp_core.training.epoch import Images
 
 
 class TrainedOnReal(Teacher):
-    """A new network every `inner_steps` outer steps; between two of them it learns from `images` random real images, once each.
+    """A new network every `inner_steps` outer steps; between outer steps it is trained for one epoch on `images` random real images.
 
-    It learns as `rule` says, under IDC's augmentation (`strategy`), from which cutout is left out where batches are cut and
-    mixed, as IDC's code does.
+    `rule` sets the training. The augmentation is IDC's (see `strategy`), without cutout if CutMix is used, as in IDC's code.
     """
 
     def __init__(self, context: Context, rule: Rule, inner_steps: int, images: int):
@@ -44,7 +43,7 @@ class TrainedOnReal(Teacher):
 
     def advance(self, synthetic: Statistics) -> None:
         if (self._step + 1) % self.inner_steps == 0:
-            return  # the next step has a new network
+            return  # the next step starts a new network
         generator = seeds.generator(*self.context.seed, "inner", self._step)
         order = torch.randperm(len(self.real), generator=generator)[: self.count]
         images = self.real.images
@@ -58,9 +57,9 @@ class TrainedOnReal(Teacher):
 
 
 def strategy(operations: list[str]) -> str:
-    """IDC's augmentation by `operations`: flip, colour and cutout always, and one of the others a batch.
+    """IDC's augmentation from `operations`: always flip, colour and cutout, and one of the others per batch.
 
-    Every image has numbers of its own (IDC's code, DiffAug).
+    The parameters are drawn per image (IDC's code, DiffAug).
     """
     others = [o for o in operations if o not in ("flip", "color", "cutout")]
     rounds = [*(o for o in ("flip", "color") if o in operations), "_".join(others), *(o for o in ("cutout",) if o in operations)]

@@ -1,4 +1,4 @@
-"""`trained_on_synthetic`: random networks that learn from the synthetic images between the outer steps (DC, DSA, CAFE)."""
+"""`trained_on_synthetic`: random networks trained on the synthetic images between the outer steps (DC, DSA, CAFE)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -18,7 +18,7 @@ _Query = tuple[Tensor, Tensor]  # indices and labels (n,) of real images
 
 
 class _Plan(NamedTuple):
-    """A round of learning: the synthetic units and the labels of their images, and for each epoch its batches and a query."""
+    """One round of training: the synthetic units, the labels of their images, a query, and for each epoch its batches and a query."""
 
     units: Tensor
     labels: Tensor
@@ -27,15 +27,15 @@ class _Plan(NamedTuple):
 
 
 class TrainedOnSynthetic(Teacher):
-    """A new network every `outer_loop` outer steps; between two of them it learns for `inner_loop` epochs (DC, Algorithm 1).
+    """A new network every `outer_loop` outer steps; between outer steps it is trained for `inner_loop` epochs (DC, Algorithm 1).
 
-    It learns by SGD with rate `lr` from batches of `batch` images under the method's augmentation, one operation a batch and
-    numbers for each image.
+    Training is SGD with `rule`'s learning rate and batch size, under the method's augmentation: one operation per batch, parameters
+    per image.
 
-    `loops`: "fixed", or "dynamic" (CAFE's dynamic bi-level optimisation), where the two numbers are upper bounds, which CAFE's
-    code lacks. After every outer step and every epoch the accuracy on `query` real images a class is taken, and of each loop the
-    last `window` are looked at: the network is left once they vary by less than `outer_change`, its training once they vary by
-    more than `inner_change`, both as fractions of one.
+    `loops`: "fixed", or "dynamic" (CAFE's dynamic bi-level optimisation), where `outer_loop` and `inner_loop` are upper bounds; CAFE's
+    code has none. The accuracy on `query` real images a class is measured after every outer step and every epoch. Each loop uses the range
+    of its last `window` accuracies, as fractions of one: a new network starts once the range over outer steps is below `outer_change`, and
+    training stops once the range over epochs is above `inner_change`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TrainedOnSynthetic(Teacher):
         self._network, self._position, self._accuracies = self._network + 1, 0, []
 
     def _plan(self, generator: torch.Generator) -> _Plan:
-        """All that is drawn for a round of learning, in the order in which it is used, and sent to the device at once."""
+        """Draw everything for one round of training, in the order of use, and send it to the device at once."""
         synthetic, data = self.context.synthetic, self.context.real.data
         units = torch.arange(synthetic.units)
         query = self._query(generator)
@@ -144,7 +144,7 @@ def build(
     window: Annotated[int, ">= 2"] = 10,
     query: Annotated[int, ">= 1"] = 128,
 ) -> TrainedOnSynthetic:
-    """See `TrainedOnSynthetic`; the defaults are DC's and DSA's code at IPC 1, those from `outer_change` on CAFE's.
+    """See `TrainedOnSynthetic`; the defaults are from DC's and DSA's code at IPC 1, those from `outer_change` on are from CAFE's.
 
     outer_loop: outer steps that a network serves, at most so many where the loops are dynamic; DC's code, get_loops
     inner_loop: epochs that it learns between two outer steps, at most so many where the loops are dynamic; DC's code, get_loops

@@ -1,1 +1,1 @@
-"""The one training loop, the engine that runs it fast, and the optimisers."""
+"""The training loop, the engine that runs it fast, and the optimisers."""

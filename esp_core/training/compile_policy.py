@@ -1,4 +1,4 @@
-"""Whether code is worth compiling here: what it computes, and what the machine has to compile with."""
+"""Whether compiling pays, given the work and the device, and whether a compiler is available."""
 
 import os
 import shutil
@@ -12,17 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from esp_core.runtime.errors import UserError
 
 COMPILE = ("auto", "always", "never")
-TRAINING = 3  # forward passes that a forward and a backward pass take
-# Floating-point operations in all: on a core minutes of eager work, against less than one to compile; on an H100, where compiling takes
-# 20 to 50 s, about as long eagerly. There a step of distillation takes half of that compiled, an evaluation all but 3 to 7 %
-# (docs/benchmarks.md).
+TRAINING = 3  # cost of a forward and a backward pass, in forward passes
+# Floating-point operations of a job. One CPU core runs them eagerly in minutes and compiles in less than one; an H100 needs 20 to 50 s
+# for either. Compiled, on an H100, a distillation step takes half the time, and an evaluation 3 to 7 % less (docs/benchmarks.md).
 WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 4e14}
 
 
 def compiles(wanted: str, work: float, device: torch.device, obstacle: str, title: str) -> bool:
-    """Whether to compile what does `work` floating-point operations in all, as `wanted`, one of `COMPILE`, says, where no `obstacle` is.
+    """Whether to compile a job of `work` floating-point operations: as `wanted` (one of `COMPILE`) says, if no `obstacle` is named.
 
-    Raises UserError, beginning with `title`, where it has to be compiled and cannot; where it would only pay, a line says why it is not.
+    Raises UserError, beginning with `title`, if compilation is required but impossible; if it would only pay, prints the obstacle.
     """
     if wanted == "always" and obstacle:
         raise UserError(f"{title}: compile: always, but {obstacle}; use auto")
@@ -33,19 +32,19 @@ def compiles(wanted: str, work: float, device: torch.device, obstacle: str, titl
 
 
 def compile_in_own_threads() -> None:
-    """Before the first compilation: as many compilers at once as the job has threads, where torch starts one for each core."""
+    """Call before the first compilation: use as many compile threads as the job has threads; torch's default is one per core."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Floating-point operations of `work`, products alone, which is run once."""
+    """Floating-point operations of the products in `work`, counted by running it once."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
 def missing_compiler(device: torch.device) -> str:
-    """What torch.compile lacks here; empty where it lacks nothing."""
+    """What torch.compile lacks on this machine; empty if nothing."""
     if device.type == "mps":
         return "torch.compile is not used on mps"
     if device.type == "cuda" and find_spec("triton") is None:

@@ -1,7 +1,7 @@
-"""How a network is trained fast on the device at hand, experts and evaluations alike: precision, memory format, compilation.
+"""How experts and evaluations are trained fast on the device at hand: precision, memory format, compilation.
 
-What is chosen is a function of the network, the work and the kind of device, never of a shard or of what an interrupted job has left to
-do, so that the same job gives the same numbers. `python -m benchmarks.evaluation` measures what the rules below rest on.
+The choice depends on the network, the work and the kind of device, never on the shard or on how much an interrupted job still has to do,
+so the same job always gives the same numbers. The thresholds below were measured with `python -m benchmarks.evaluation`.
 """
 
 import sys
@@ -18,15 +18,15 @@ from esp_core.training.compile_policy import COMPILE, TRAINING, WORTH_COMPILING,
 from esp_core.training.tiled_convolution import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-FORWARD = 0.25  # of the time that it takes to compile both passes, the forward pass alone
-FINE = 5e8  # operations a step, below which a CPU is not faster in bfloat16
-ODD = 0.1  # of the work that is worth compiling: an odd batch beside a compiled one, whose channels_last is slow in torch's own code
+FORWARD = 0.25  # time to compile the forward pass alone, as a fraction of that for both passes
+FINE = 5e8  # operations a step; below this, bfloat16 is no faster on a CPU
+ODD = 0.1  # of WORTH_COMPILING, for a batch of odd size beside a compiled one: channels_last is slow in torch's own code
 TEST_BATCH = 500  # images of a forward pass without gradients
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a job asks of the engine. `trained`: images by size of batch, all epochs counted; `tested`: images of test passes."""
+    """The work of a job. `trained`: number of images by batch size, over all epochs; `tested`: number of test images."""
 
     trained: Mapping[int, int]
     tested: int = 0
@@ -34,9 +34,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained, and why not otherwise.
+    """How a network is trained, with `notes` that say why.
 
-    `compiled`: sizes of batches; `tests`: whether the test pass is compiled; `tiled`: small maps side by side, see `tiles`.
+    `compiled`: batch sizes that are compiled; `tests`: whether the test pass is compiled; `tiled`: see `tiled_convolution`.
     """
 
     precision: str = "float32"
@@ -47,14 +47,14 @@ class Plan:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def record(self) -> dict[str, object]:
-        """What a shard or a row says about it."""
+        """The entries that a shard or a row records."""
         return {"precision": self.precision, "compiled": [*self.compiled], "channels_last": self.channels_last, "tiled": self.tiled}
 
 
 def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_: str = "auto", *, section: str = "experts") -> Plan:
     """The plan for training `network` on images such as `image` (1, C, H, W).
 
-    Raises UserError, naming a key of `section`, for an unknown precision or wish to compile, and where it cannot be met.
+    Raises UserError, naming a key of `section`, for an unknown precision or compile setting, or one that is impossible here.
     """
     device = image.device
     for key, value, known in (("precision", precision, PRECISIONS), ("compile", compile_, COMPILE)):
@@ -64,8 +64,7 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
     sizes, tests, reason = _compiled(network, device, work, forward, compile_, section)
     step = TRAINING * forward * max(work.trained)
     chosen, why = (precision, "as asked") if precision != "auto" else _precision(network, device, step, bool(sizes))
-    # On a CPU torch's own group norm is three times slower in channels_last, everything else faster; on a GPU it changes the layout there
-    # and back.
+    # On a CPU, channels_last makes torch's own group norm three times slower and all else faster; on a GPU group norm converts to and fro.
     last = bool(sizes) or (device.type == "cpu" and not _has(network, nn.GroupNorm))
     notes = [f"precision {chosen}: {why}", *([f"not compiled: {reason}"] if reason else [])]
     tiled = device.type == "cpu" and chosen == "bfloat16" and last and not sizes and not tests
@@ -73,7 +72,7 @@ def plan(network: nn.Module, image: Tensor, work: Work, precision: str, compile_
 
 
 def _operations(network: nn.Module, image: Tensor) -> int:
-    """Floating-point operations of a forward pass of one image; the network stays as it is, its mode and statistics too."""
+    """Floating-point operations of a forward pass of one image. Leaves the network's mode and statistics unchanged."""
     training = network.training
     with torch.no_grad():
         found = operations(lambda: network.eval()(image))
@@ -82,7 +81,7 @@ def _operations(network: nn.Module, image: Tensor) -> int:
 
 
 def _precision(network: nn.Module, device: torch.device, step: float, compiled: bool) -> tuple[str, str]:
-    """What `auto` stands for, for steps of `step` operations, and why."""
+    """The precision that `auto` chooses for steps of `step` operations, and why."""
     if not has_fast_bfloat16(device):
         return "float32", "this device has no instructions for bfloat16 products"
     if device.type == "cuda" and not compiled:
@@ -97,7 +96,7 @@ def _precision(network: nn.Module, device: torch.device, step: float, compiled: 
 def _compiled(
     network: nn.Module, device: torch.device, work: Work, forward: int, compile_: str, section: str
 ) -> tuple[tuple[int, ...], bool, str]:
-    """The sizes of batches that are compiled, whether the test pass is, and the reason why nothing is."""
+    """The batch sizes to compile, whether to compile the test pass, and, if nothing is compiled, the reason."""
     if compile_ == "never":
         return (), False, "as asked"
     missing = missing_compiler(device)
@@ -118,10 +117,10 @@ def _compiled(
 
 
 class Engine:
-    """`network` on its device as `plan` says: images (n, C, H, W) to logits (n, classes), float32, with gradients as usual.
+    """Runs `network` on its device as `plan` says: images (n, C, H, W) to float32 logits (n, classes), differentiable as usual.
 
-    Networks of one architecture take turns in it (`load`), since it is compiled once. Compilation comes first, on images of zeros like
-    `image` (1, C, H, W), so that no draw and no clock of a training depends on it; code that cannot be compiled stays eager.
+    Networks of one architecture share an engine (`load`), which compiles once. It compiles when it is made, on zero images like `image`
+    (1, C, H, W), so that neither random draws nor the timing of a training depend on it. Code that cannot be compiled runs eagerly.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, image: Tensor):
@@ -132,8 +131,8 @@ class Engine:
             tile_convolutions(network)
         if plan.compiled or plan.tests:
             compile_in_own_threads()
-            # A shape compiled for itself: one odd batch would make all sizes symbols, and the code slow.
-            torch.compiler.reset()  # which else goes eager without a word at the eighth network of a process
+            # Compile for exact shapes: a single odd batch would turn sizes into symbols and slow the code down.
+            torch.compiler.reset()  # otherwise torch silently runs the eighth network of a process eagerly
             self._fast = torch.compile(self._logits, dynamic=False)
             self._compile(image)
 
@@ -142,7 +141,7 @@ class Engine:
         return self._fast(images) if wanted else self._logits(images)
 
     def load(self, network: nn.Module) -> None:
-        """Take over the weights and statistics of another network of the same architecture."""
+        """Copy the weights and statistics of another network of the same architecture."""
         self.network.load_state_dict(network.state_dict())
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -165,7 +164,7 @@ class Engine:
                     self(image.new_zeros(TEST_BATCH, *image.shape[1:]))
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a compiler fails in many ways, and eager code is always there
+        except Exception as error:  # compilers fail in many ways; fall back to eager code
             line = str(error).strip().partition("\n")[0]
             print(f"not compiled, {type(error).__name__}: {line}", file=sys.stderr, flush=True)
             self.plan = replace(self.plan, compiled=(), tests=False)

@@ -1,4 +1,4 @@
-"""One epoch of SGD, and the accuracy: what the training of experts and that of an evaluation share."""
+"""One epoch of SGD, and the accuracy: shared by the training of experts and by evaluation."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) and labels, (n,) or s
 
 
 class Images:
-    """Images on the device: floating-point or uint8 (n, C, H, W), normalised batch by batch; labels (n,), or soft ones (n, K)."""
+    """Images on the device, floating-point or uint8 (n, C, H, W), normalised batch by batch; labels (n,), or soft labels (n, K)."""
 
     def __init__(self, images: Tensor, labels: Tensor, data: Dataset):
         device = data.train.images.device
@@ -27,16 +27,16 @@ class Images:
         return len(self.labels)
 
     def sample(self) -> Tensor:
-        """One image as a network sees it, (1, C, H, W)."""
+        """One normalised image, (1, C, H, W)."""
         return self.data.normalise(self.images[:1])
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images and labels at `index` (b,), on their device."""
+        """Normalised images and labels at `index` (b,), on the device."""
         return self.data.normalise(self.images.index_select(0, index)), self.labels.index_select(0, index)
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
-    """Indices (n,) in batches of `size`; a last batch of one joins the one before it, since batch norm needs two images."""
+    """Indices (n,) in batches of `size`. A last batch of one is merged into the one before, since batch norm needs two images."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -44,7 +44,7 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 def sizes(n: int, batch: int, epochs: int) -> dict[int, int]:
-    """How many images a training on `n` walks through in batches of each size."""
+    """How many images a training on `n` images processes in batches of each size, over all epochs."""
     found: dict[int, int] = {}
     for part in batches(torch.arange(n), batch):
         found[len(part)] = found.get(len(part), 0) + epochs * len(part)
@@ -52,14 +52,14 @@ def sizes(n: int, batch: int, epochs: int) -> dict[int, int]:
 
 
 class Mix(NamedTuple):
-    """CutMix of a batch (Yun et al., 2019): in a box every image takes the pixels of image `other`; `share` of the pixels stay its own."""
+    """CutMix of a batch (Yun et al., 2019): each image takes the pixels in `box` from image `other`; `share` of its pixels are its own."""
 
     other: Tensor  # (b,) int64
     box: tuple[int, int, int, int]  # top, bottom, left, right
     share: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Images (b, C, H, W), each with its box."""
+        """Mix images (b, C, H, W)."""
         top, bottom, left, right = self.box
         mixed = x.clone()
         mixed[:, :, top:bottom, left:right] = x.index_select(0, self.other)[:, :, top:bottom, left:right]
@@ -67,7 +67,7 @@ class Mix(NamedTuple):
 
 
 def draw_mix(count: int, side: int, probability: float, generator: torch.Generator) -> Mix | None:
-    """With `probability`, the mixing of `count` images of `side` pixels: a box of area ~ U(0, 1) = Beta(1, 1) about a random centre."""
+    """With `probability`, CutMix for `count` images of `side` pixels: a box of area ~ U(0, 1) = Beta(1, 1) around a random centre."""
     if probability == 0 or float(torch.rand((), generator=generator)) >= probability:
         return None
     kept = float(torch.rand((), generator=generator))
@@ -78,7 +78,7 @@ def draw_mix(count: int, side: int, probability: float, generator: torch.Generat
 
 
 def mixed_loss(network: Forward, x: Tensor, y: Tensor, mix: Mix | None, loss: Loss = F.cross_entropy) -> Tensor:
-    """`loss`, on a batch that is cut and mixed by `mix`, if at all: each of the two labels counts by its share of the pixels."""
+    """The loss of a batch, mixed by `mix` if given; each of the two labels is weighted by its share of the pixels."""
     if mix is None:
         return loss(network(x), y)
     logits = network(mix(x))
@@ -87,7 +87,7 @@ def mixed_loss(network: Forward, x: Tensor, y: Tensor, mix: Mix | None, loss: Lo
 
 
 class Drawn(NamedTuple):
-    """A batch, and all that is drawn for it: indices (b,), the augmentation, and how it is cut and mixed, if it is."""
+    """A batch and its random draws: indices (b,), augmentation and, possibly, CutMix."""
 
     chosen: Tensor
     augment: Placement
@@ -95,9 +95,9 @@ class Drawn(NamedTuple):
 
 
 def draw(order: Tensor, batch: int, augment: str, side: int, generator: torch.Generator, cutmix: float = 0.0) -> list[Drawn]:
-    """The batches of an epoch over images `order` (n,) of `side` pixels, on the CPU: `send` them to the device all at once.
+    """The batches of an epoch over the images `order` (n,), `side` pixels wide. They are on the CPU; `send` them to the device at once.
 
-    All draws come from `generator`, batch by batch; one operation a batch, numbers for each image.
+    All draws come from `generator`, batch by batch: one operation per batch, parameters per image.
     """
     drawn = []
     for index in batches(order, batch):
@@ -113,9 +113,9 @@ def steps(
     optimiser: SGD,
     rate: float,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Train on the `batches` of an epoch; yields the mean loss of each, on the device, and its size.
+    """Train on the `batches` of an epoch; yield the mean loss of each (on the device) and its size.
 
-    `loss_of` images (b, C, H, W), labels (b,) and the mixing to be done is their mean loss.
+    `loss_of` maps images (b, C, H, W), labels (b,) and the mix to the mean loss.
     """
     for drawn in batches:
         x, y = images.batch(drawn.chosen)
@@ -128,7 +128,7 @@ def steps(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Images, batch: int = 500, forward: Forward | None = None) -> float:
-    """Percent of `images` that `network` names rightly, run by `forward`, an `Engine` for one, or by itself."""
+    """Percent of `images` that `network` classifies correctly; `forward`, such as an `Engine`, runs it if given."""
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
     for x, y in zip(images.images.split(batch), images.labels.split(batch), strict=True):

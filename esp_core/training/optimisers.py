@@ -1,7 +1,7 @@
-"""SGD and Adam through torch's functional forms, one rate a tensor and step.
+"""SGD and Adam through torch's functional forms, with a learning rate per tensor and step.
 
-The arithmetic is torch's. Its optimiser classes import the compiler of torch when they are made, two seconds in every process,
-which is as long as many jobs of a small study take.
+The arithmetic is torch's. The optimiser classes of torch are not used because making one imports torch's compiler: two seconds in
+every process, as long as many jobs of a small study.
 """
 
 from abc import ABC, abstractmethod
@@ -16,20 +16,20 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 
 
 class Descent(ABC):
-    """Steps tensors along their gradients. `state` holds, by name, what a later process needs to go on bit by bit."""
+    """Updates tensors along their gradients. `state` holds, by name, what a later process needs to continue bit by bit."""
 
     def __init__(self, tensors: Iterable[Tensor]):
         self.tensors = list(tensors)
         self.state: dict[str, Tensor] = {}
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for tensor in self.tensors:
             tensor.grad = None
 
     @torch.no_grad()
     def step(self, rates: float | Sequence[float]) -> None:
-        """One step at `rates`, one for all tensors or one for each; a tensor without a gradient stays."""
+        """One step at `rates`, one number for all tensors or one for each. Tensors without a gradient do not change."""
         each = [float(rates)] * len(self.tensors) if isinstance(rates, int | float) else list(rates)
         for rate in dict.fromkeys(each):
             chosen = [i for i, own in enumerate(each) if own == rate and self.tensors[i].grad is not None]
@@ -38,11 +38,11 @@ class Descent(ABC):
 
     @abstractmethod
     def _step(self, numbers: list[int], tensors: list[Tensor], gradients: list[Tensor], rate: float) -> None:
-        """Step `tensors`, whose places in `self.tensors` are `numbers`."""
+        """Update `tensors`, whose indices in `self.tensors` are `numbers`."""
 
 
 class SGD(Descent):
-    """Stochastic gradient descent with momentum and weight decay, as torch.optim.SGD."""
+    """Stochastic gradient descent with momentum and weight decay, like torch.optim.SGD."""
 
     def __init__(self, tensors: Iterable[Tensor], momentum: float = 0.0, weight_decay: float = 0.0):
         super().__init__(tensors)

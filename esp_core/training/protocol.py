@@ -1,4 +1,4 @@
-"""Training a network on a condensed or a whole training set by an evaluation protocol, which is data."""
+"""Training of a network on a condensed or a complete training set by an evaluation protocol, which is given as data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,11 @@ from esp_core.training.optimisers import SGD
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a network is trained for a table, the same for every method in it; the last epoch counts, never the best.
+    """How networks are trained for a table, the same for every method. The last epoch is reported, never the best.
 
-    `milestones` are fractions of `epochs` at which the rate is multiplied by `gamma`; `cutmix` is the probability that a
-    batch is cut and mixed (Yun et al., 2019), as in IDC's protocol. SGD with `momentum` and `weight_decay`. `soft_labels` is the loss on
-    the labels of a set that has soft ones, see `soft_loss`, or "hard", which takes the likeliest class. `learned_lr`: a set that a
-    learning rate was learned with is trained on at that one.
+    SGD with `momentum` and `weight_decay`. At the `milestones`, fractions of `epochs`, the learning rate is scaled by `gamma`. `cutmix`
+    is the probability that CutMix (Yun et al., 2019) is applied to a batch, as in IDC's protocol. `soft_labels` is the loss on soft labels,
+    see `soft_loss`, or "hard", which trains on their argmax. `learned_lr`: if the set has a learned learning rate, train with that.
     """
 
     name: str
@@ -39,21 +38,21 @@ class Protocol:
 
     @classmethod
     def from_spec(cls, settings: dict[str, Any]) -> "Protocol":
-        """A protocol from the section of a spec. Raises UserError for a key that it does not have, or lacks."""
+        """A protocol from a section of a spec. Raises UserError for an unknown or missing key."""
         try:
             return cls(**{**settings, "milestones": tuple(settings.get("milestones", ()))})
         except TypeError as error:
             raise UserError(f"evaluation: {error}") from None
 
     def rate(self, epoch: int) -> float:
-        """The learning rate in `epoch`, from 0."""
+        """The learning rate in `epoch` (from 0)."""
         return self.lr * self.gamma ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
 
 
 def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: str) -> Tensor:
-    """What networks learn from the set that messages call `where`: its `labels` (n,), or its `soft` ones (n, K).
+    """The training targets: `labels` (n,) or `soft` (n, K). Messages call the set `where`.
 
-    Raises UserError where soft labels are no probabilities and the loss needs them.
+    Raises UserError if soft labels are not probabilities but the loss needs them.
     """
     if soft is None or settings.soft_labels == "hard":
         return labels
@@ -68,8 +67,8 @@ def labels_of(settings: Protocol, labels: Tensor, soft: Tensor | None, where: st
 def soft_loss(settings: Protocol) -> Loss:
     """The mean loss of logits z (n, K) on soft labels y (n, K).
 
-    "cross_entropy": -sum_k y_k log softmax(z)_k. "kl": t^2 KL(softmax(log y / t) || softmax(z / t)) at the temperature t (Hinton et al.,
-    2015), the same but for a constant at t = 1. "mse": |z - y|^2 / K, torch's mean over images and classes.
+    "cross_entropy": -sum_k y_k log softmax(z)_k. "kl": t^2 KL(softmax(log y / t) || softmax(z / t)) at temperature t (Hinton et al.,
+    2015), equal to cross_entropy up to a constant at t = 1. "mse": |z - y|^2 / K, torch's mean over images and classes.
     """
     t = settings.temperature
     losses: dict[str, Loss] = {
@@ -83,7 +82,7 @@ def soft_loss(settings: Protocol) -> Loss:
 def train(
     network: nn.Module, images: Images, settings: Protocol, generator: torch.Generator, forward: Forward | None = None
 ) -> list[float]:
-    """Train `network` in place; returns the mean training loss of every epoch. `forward` runs it, an `Engine` for one; else itself."""
+    """Train `network` in place; return the mean training loss of every epoch. `forward`, such as an `Engine`, runs it if given."""
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     loss = soft_loss(settings) if images.labels.is_floating_point() else F.cross_entropy
     network.train()

@@ -1,7 +1,7 @@
-"""Functions of tensors as compiled code, their derivatives included.
+"""Compiled functions of tensors, derivatives included.
 
-torch.compile knows no second derivative. So a function is traced first, with all its derivatives, to one graph of plain operations, in
-which what no one reads is left out and neighbours are joined into one loop.
+torch.compile does not support second derivatives. So a function is first traced with all its derivatives into one graph of plain
+operations; compiling it removes unused results and fuses neighbouring operations.
 """
 
 import sys
@@ -16,15 +16,15 @@ from torch.utils._pytree import tree_flatten
 
 from esp_core.training.compile_policy import compile_in_own_threads
 
-AGREE = 0.05  # of the norm: how far compiled code may be from eager; bfloat16 and the kinks of ReLU are good for 0.014
+AGREE = 0.05  # relative to the norm: allowed difference from eager; bfloat16 and the kinks of ReLU account for 0.014
 
-Pure = Callable[..., Any]  # tensors, or dictionaries of them, to such
+Pure = Callable[..., Any]  # maps tensors, or dictionaries of them, to the same
 
 
 class Traced:
-    """Functions by name, each compiled for the first number of images that it meets; other numbers are left to eager code.
+    """Functions by name, each compiled for the first number of images that it is called with; other numbers run eagerly.
 
-    The first result of each is held against eager's. Where they differ, or where compiling fails, it stays eager; a line says which.
+    The first result of each is compared with the eager one. If they differ, or compiling fails, it stays eager; the log says which.
     """
 
     def __init__(self) -> None:
@@ -33,15 +33,15 @@ class Traced:
 
     @property
     def names(self) -> list[str]:
-        """What runs compiled."""
+        """The functions that run compiled."""
         return [name for name, (_, fast) in self._made.items() if fast is not None]
 
     def forget(self) -> None:
-        """Compile anew, for the number of images that comes next."""
+        """Drop the compiled code; the next call compiles for its own number of images."""
         self._made.clear()
 
     def __call__(self, name: str, pure: Pure, images: int, *arguments: Any) -> Any:
-        """What `pure` gives for `arguments`, which hold so many `images`; None where it is to run eagerly."""
+        """The result of `pure` on `arguments`, which hold `images` images; None if it has to run eagerly."""
         count, fast = self._made.get(name, (images, None))
         if count != images or (name in self._made and fast is None):
             return None
@@ -54,9 +54,9 @@ class Traced:
 
 
 def _compiled(name: str, pure: Pure, images: int, arguments: tuple[Any, ...]) -> tuple[Any, Pure | None]:
-    """The result of `pure`, and its compiled form, or None where there is none that agrees.
+    """The result of `pure` and its compiled form; None in place of the form if it fails or disagrees.
 
-    The result is that of the form that later calls use, so that a resumed job gives the same bits.
+    The result comes from the form that later calls will use, so a resumed job gives the same bits.
     """
     result = pure(*arguments)
     start = time.monotonic()
@@ -66,7 +66,7 @@ def _compiled(name: str, pure: Pure, images: int, arguments: tuple[Any, ...]) ->
         difference = _difference(ours, result)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # a compiler fails in many ways, and eager code is always there
+    except Exception as error:  # compilers fail in many ways; fall back to eager code
         _say(f"{name}: not compiled, {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
         return result, None
     if difference > AGREE:
@@ -81,7 +81,7 @@ def _say(line: str) -> None:
 
 
 def _difference(ours: Any, theirs: Any) -> float:
-    """The largest difference of two tensors of the same place, relative to the norm of the second; of float tensors."""
+    """The largest difference between two corresponding float tensors, relative to the norm of the second."""
     pairs = [(a, b) for a, b in zip(_flat(ours), _flat(theirs), strict=True) if b.is_floating_point()]
     return max((float((a - b).norm() / b.norm().clamp(min=torch.finfo(b.dtype).tiny)) for a, b in pairs), default=0.0)
 

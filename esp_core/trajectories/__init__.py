@@ -1,6 +1,6 @@
-"""Expert trajectories: how they are trained, stored, read, and what they span.
+"""Expert trajectories: training, storage, reading, and their subspace.
 
-Stages import the modules they use, so that editing the reader retrains nothing; `Trajectories` is here for people.
+Stages import the submodules that they use, so that a change to the reader retrains nothing; `Trajectories` is here for users.
 """
 
 import importlib

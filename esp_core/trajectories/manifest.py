@@ -1,4 +1,4 @@
-"""The manifest of a study's experts: what they are, where each lies, its digest and accuracy. It is what methods open."""
+"""The manifest of a study's experts: their spec, and the location, digest and accuracy of each. Methods open the manifest."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ LISTED = ("digest", "scale", "accuracy", "seconds")
 
 
 class Shard:
-    """What a whole shard says about itself (`facts`) and about each of its experts (`experts`), and where its steps lie."""
+    """The metadata of a complete shard (`facts`) and of each of its experts (`experts`), and the offset of its steps."""
 
     def __init__(self, path: Path):
-        """Raises UserError for a missing, changed or foreign file. Every byte of it is looked at."""
+        """Reads every byte. Raises UserError for a file that is missing, has changed or is not a shard."""
         self.path, self.sha256 = path, whole(path)
         try:
             with h5py.File(path, "r") as file:
@@ -29,7 +29,7 @@ class Shard:
                 columns = [file[name].asstr()[:] if name == "digest" else file[name][:].tolist() for name in LISTED]
                 self.snapshots: int = file["steps"].shape[1]
                 self.offset: int = file["steps"].id.get_offset()
-        except Exception as error:  # h5py raises whatever the library meets
+        except Exception as error:  # h5py passes on any error of the HDF5 library
             raise UserError(f"{path}: not a shard of expert trajectories ({type(error).__name__}: {error}); {REBUILD}") from error
         self.first: int = self.facts["spec"]["first"]
         self.experts = [dict(zip(LISTED, row, strict=True), expert=self.first + i) for i, row in enumerate(zip(*columns, strict=True))]
@@ -38,7 +38,7 @@ class Shard:
 def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str, Any]:
     """Write the manifest of `shards`, which together hold the experts 0 .. spec["total"] - 1; return it.
 
-    Raises UserError naming the shard that is damaged, of another study, data or network, or missing.
+    Raises UserError naming a shard that is damaged, missing, or of another study, data or network.
     """
     opened = sorted((Shard(shard) for shard in shards), key=lambda shard: shard.first)
     if not opened:
@@ -60,7 +60,7 @@ def build(path: Path, spec: dict[str, Any], shards: Sequence[Path]) -> dict[str,
 
 
 def whole(path: Path) -> str:
-    """The SHA-256 that a shard names. Raises UserError where it is missing, foreign, or not that of its bytes."""
+    """The SHA-256 in the header of a shard. Raises UserError if the file is missing, is not a shard, or has another SHA-256."""
     head = head_of(path)
     if not head.startswith(store.FORMAT.encode()):
         raise UserError(f"{path}: not a shard of expert trajectories of this version; {REBUILD}")
@@ -70,9 +70,9 @@ def whole(path: Path) -> str:
 
 
 def _check(shard: Shard, spec: dict[str, Any], common: dict[str, Any]) -> None:
-    """Raise UserError where a shard was made for something else than `spec`, or with other data or code than the first one.
+    """Raise UserError if a shard was not made for `spec`, or was made with other data or code than the first one.
 
-    Engines may differ; each is listed.
+    Engines may differ; the manifest lists each.
     """
     theirs = {key: value for key, value in shard.facts["spec"].items() if key not in ("first", "count")}
     ours = {key: value for key, value in spec.items() if key not in ("total", "shard")}

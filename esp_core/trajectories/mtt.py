@@ -1,7 +1,7 @@
-"""Experts in the files of MTT's code (Cazenavette et al., 2022, buffer.py), read as shards of ours and written from them.
+"""Read experts from the files of MTT's code (Cazenavette et al., 2022, buffer.py) as shards of ours, and write such files.
 
-`replay_buffer_<n>.pt` is a list of trajectories, each a list of snapshots, the initialisation first, each a list of the parameters of a
-ConvNet in the order of torch's `parameters()`, which is that of ours. Nothing in such a file is ever run: it may hold tensors only.
+`replay_buffer_<n>.pt` is a list of trajectories. A trajectory is a list of snapshots, the initialisation first; a snapshot is a list of
+the parameters of a ConvNet in the order of torch's `parameters()`, as in ours. No code in such a file is run: it may hold only tensors.
 """
 
 import math
@@ -28,14 +28,14 @@ from esp_core.trajectories import manifest, store
 from esp_core.trajectories.reader import Trajectories
 
 NAME = "replay_buffer_{}.pt"
-BLOCK = 4  # parameters of a block of ConvNet: weight and bias of its convolution and of its norm
+BLOCK = 4  # parameters of a ConvNet block: weight and bias of its convolution and of its norm
 
 
 def read(folder: Path, data_path: Path, out: Path, *, whitened: bool = False, device: str = "auto") -> str:
-    """Write the buffers in `folder` as shards, one a buffer, and their manifest.json to `out`; a line that says what lies there.
+    """Write the buffers in `folder` to `out`, a shard for each, with a manifest.json; return a line that says what was written.
 
-    A buffer does not say what it was trained on, so each expert is tested on the test images of the prepared dataset; `whitened` is what
-    the user says of its images. Raises UserError where a file holds anything else, or networks that are no ConvNets for such images.
+    A buffer does not say what it was trained on. So each expert is tested on the prepared dataset's test images, and the user says by
+    `whitened` whether its images were whitened. Raises UserError for other content, or if the networks are not ConvNets for such images.
     """
     buffers = sorted(folder.glob(NAME.format("*")), key=lambda path: (len(path.name), path.name))
     if not buffers:
@@ -62,7 +62,7 @@ def read(folder: Path, data_path: Path, out: Path, *, whitened: bool = False, de
 
 
 def write(path: Path, folder: Path) -> str:
-    """Write the experts of the manifest at `path` to `folder`, a buffer a shard; a line that says what lies there. Raises UserError."""
+    """Write the experts of the manifest at `path` to `folder`, a buffer for each shard; return a line that says so. Raises UserError."""
     experts = Trajectories(path)
     if [*folder.glob(NAME.format("*"))]:
         raise UserError(f"{folder}: holds buffers already; give another folder")
@@ -101,12 +101,12 @@ def _opened(path: Path) -> list[list[list[Tensor]]]:
 
 
 def _nested(value: Any, depth: int) -> bool:
-    """Whether `value` is a tensor in so many lists."""
+    """Whether `value` is a tensor inside `depth` nested lists."""
     return isinstance(value, list) and bool(value) and all(_nested(one, depth - 1) for one in value) if depth else isinstance(value, Tensor)
 
 
 def _network(snapshot: list[Tensor], path: Path, data: Dataset) -> dict[str, Any]:
-    """Name and settings of the ConvNet of which `snapshot` are the parameters."""
+    """Name and settings of the ConvNet whose parameters are `snapshot`."""
     if len(snapshot) % BLOCK != 2 or snapshot[0].ndim != 4:
         raise UserError(f"{path}: {len(snapshot)} parameters, the first {tuple(snapshot[0].shape)}: no ConvNet with instance norm")
     return {"name": "convnet3", "width": len(snapshot[0]), "depth": len(snapshot) // BLOCK}
@@ -134,7 +134,7 @@ def _write(out: Path, path: Path, trajectories: list[list[list[Tensor]]], spec: 
 
 
 def _stacked(trajectory: list[list[Tensor]], layout: Any, keep: int, where: str, data: Dataset) -> NDArray[np.float32]:
-    """A trajectory as snapshots (S, P). Raises UserError where it is not one of `keep` snapshots of networks of `layout`."""
+    """A trajectory as snapshots (S, P). Raises UserError if it does not have `keep` snapshots of networks of `layout`."""
     if len(trajectory) != keep:
         raise UserError(f"{where}: {len(trajectory)} snapshots, but the first one has {keep}; import alike trajectories only")
     for snapshot in trajectory:

@@ -1,6 +1,6 @@
-"""What an unfinished shard leaves beside its output: every epoch as it ended, so that a killed job goes on from there.
+"""Checkpoints of an unfinished shard beside its output: one for every epoch, so that a killed job can be resumed.
 
-In the folder `shard-000.h5.part` lie `job.json`, the spec, code and data of the shard, a sealed safetensors file an epoch, and a lock.
+The folder `shard-000.h5.part` holds `job.json` (spec, code and data of the shard), a checksummed safetensors file per epoch, and a lock.
 """
 
 import shutil
@@ -22,7 +22,7 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class Record:
-    """An expert after an epoch (0: freshly initialised): `state` holds weights and, with momentum, its buffer, (P,) each."""
+    """An expert after an epoch (0: initialised): `state` holds its weights and, with momentum, the momentum buffer, (P,) each."""
 
     state: dict[str, Tensor]
     loss: float
@@ -31,13 +31,13 @@ class Record:
 
 @contextmanager
 def unfinished(output: Path, identity: dict[str, Any]) -> Iterator["Part"]:
-    """The part of the shard `output`, which is deleted once the block ends without an error.
+    """The checkpoints of the shard `output`, deleted when the block ends without an error.
 
-    What belongs to another `identity` is thrown away. Raises UserError where another job holds it.
+    Checkpoints of another `identity` are discarded. Raises UserError if another job is using them.
     """
     folder = output.with_name(output.name + ".part")
     with naming(folder):
-        if folder.is_file():  # an earlier version's
+        if folder.is_file():  # written by an earlier version
             folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
@@ -51,7 +51,7 @@ def unfinished(output: Path, identity: dict[str, Any]) -> Iterator["Part"]:
 
 
 class Part:
-    """The records of one unfinished shard. `note` says what was found of an earlier job."""
+    """The checkpoints of one unfinished shard. `note` says what was found of an earlier job."""
 
     def __init__(self, folder: Path, identity: str):
         self.folder, job, self.note = folder, folder / "job.json", ""
@@ -65,11 +65,11 @@ class Part:
         files.write(job, identity)
 
     def epochs(self) -> int:
-        """How many epochs are whole, those of all experts together."""
+        """The number of finished epochs, over all experts."""
         return sum(1 for path in self.folder.glob(f"*{SUFFIX}") if not path.stem.endswith("-000"))
 
     def read(self, expert: int, epoch: int) -> Record | None:
-        """A record, or None where it is missing or damaged: that epoch is to be trained."""
+        """A checkpoint, or None if it is missing or damaged and the epoch has to be trained."""
         try:
             state, facts = checksummed.read(self._path(expert, epoch))
         except (FileNotFoundError, checksummed.DamagedError):
@@ -77,7 +77,7 @@ class Part:
         return Record(state, float(facts["loss"]), float(facts["seconds"]))
 
     def write(self, expert: int, epoch: int, record: Record) -> None:
-        """Add a record, whole or not at all."""
+        """Write a checkpoint, atomically."""
         checksummed.write(self._path(expert, epoch), record.state, {"loss": str(record.loss), "seconds": str(record.seconds)})
 
     def _path(self, expert: int, epoch: int) -> Path:

@@ -20,14 +20,14 @@ REBUILD = "delete it and the manifest.json beside it, then run the workflow agai
 
 
 class Trajectories:
-    """The experts of one manifest. `len` is their number.
+    """The experts of a manifest; `len` is their number.
 
-    Segments are read from the files, which the system's page cache holds. The HDF5 library is not used: the manifest says where an
-    expert begins, and its digest is checked at its first use.
+    Segments are read from the files, which the system's page cache keeps in memory, without the HDF5 library: the manifest has the offset
+    of each expert. An expert's digest is checked when it is first used.
     """
 
     def __init__(self, path: str | Path, device: str | torch.device = "cpu"):
-        """Raises UserError for a missing or damaged manifest and for a shard that is missing, truncated or another one."""
+        """Raises UserError if the manifest is missing or damaged, or if a shard is missing, truncated or not the one listed."""
         self.path = path = Path(path)
         self.manifest = load(path)
         self.device = torch.device(device)
@@ -41,7 +41,7 @@ class Trajectories:
         return len(self._places)
 
     def check(self, spec: dict[str, Any], data: str) -> None:
-        """Raise UserError where these are not the experts of the distillation `spec` on data of digest `data`."""
+        """Raise UserError if these are not the experts of the distillation `spec` on data with digest `data`."""
         made, total = self.manifest["spec"], {"total": self.manifest["spec"]["total"]}
         theirs = {"dataset": made["dataset"], "network": _complete(made["network"]), "experts": total}
         ours = {"dataset": spec["dataset"], "network": _complete(spec["network"]), "experts": spec.get("experts") or total}
@@ -56,7 +56,7 @@ class Trajectories:
     def segment(self, expert: int, start: int, length: int) -> Tensor:
         """Snapshots start .. start + length of an expert, (length + 1, P) float32 on the device.
 
-        Raises IndexError outside the store, UserError where the expert is not what was written.
+        Raises IndexError outside the stored range, UserError if the expert has changed since it was written.
         """
         if not 0 <= expert < len(self) or start < 0 or length < 0 or start + length >= self.snapshots:
             raise IndexError(
@@ -74,7 +74,7 @@ class Trajectories:
         return self.segment(expert, index, 0)[0]
 
     def _steps(self, expert: int, count: int) -> NDArray[np.float16]:
-        """The first `count` steps of an expert, (count, P). A plain read: page faults make a mapping slower."""
+        """The first `count` steps of an expert, (count, P). A plain read, since page faults make a memory map slower."""
         path, offset = self._places[expert]
         steps = np.fromfile(path, "<f2", count * self.parameters, offset=offset)
         if steps.size != count * self.parameters:
@@ -94,12 +94,12 @@ class Trajectories:
 
 
 def _complete(network: dict[str, Any]) -> dict[str, Any]:
-    """A network's settings, those left out too."""
+    """A network's settings with defaults filled in."""
     return kinds.defaults("network", network["name"]) | network
 
 
 def decode(steps: Tensor, start: int, scale: float) -> Tensor:
-    """The snapshots from `start` on, (n - start, P) float32, of steps (n, P) float16. A loop, since cumsum has no order on CUDA."""
+    """Snapshots (n - start, P) float32, from `start` on, of steps (n, P) float16. A loop: cumsum has no fixed order of sums on CUDA."""
     snapshots = torch.empty(len(steps) - start, steps.shape[1], device=steps.device)
     total = torch.zeros(steps.shape[1], device=steps.device)
     for t, step in enumerate(steps):
@@ -110,7 +110,7 @@ def decode(steps: Tensor, start: int, scale: float) -> Tensor:
 
 
 def head_of(path: Path) -> bytes:
-    """The user block of a shard. Raises UserError where there is none."""
+    """The user block of a shard. Raises UserError if the file is missing."""
     try:
         with path.open("rb") as file:
             return file.read(store.HEAD)
@@ -119,7 +119,7 @@ def head_of(path: Path) -> bytes:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The manifest at `path`. Raises UserError where it is missing, damaged or something else."""
+    """The manifest at `path`. Raises UserError if it is missing, damaged or something else."""
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -134,7 +134,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def difference(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
-    """The first key in which two specs differ, such as "training.lr", and both values; None where they are equal."""
+    """The first key in which two specs differ, such as "training.lr", with both values; None if they are equal."""
     for key in sorted(theirs.keys() | ours.keys()):
         their, our = theirs.get(key), ours.get(key)
         if isinstance(their, dict) and isinstance(our, dict):

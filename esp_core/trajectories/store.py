@@ -1,20 +1,20 @@
-"""A shard: one HDF5 file of experts, an expert a row.
+"""A shard: an HDF5 file with one expert per row.
 
-    steps     float16 (experts, snapshots, P), one contiguous block: the initial weights, then each snapshot's way from the one before
+    steps     float16 (experts, snapshots, P), one contiguous block: the initial weights, then the differences between snapshots
     scale     float32 (experts,), the unit of the steps, a power of two
     digest    SHA-256 of each expert's scale and steps
     accuracy  float32 (experts,), percent of the test images after the last epoch
     loss      float32 (experts, epochs), mean over the images of an epoch        seconds  float64 (experts,)
 
-Its attributes say, as JSON, what the shard is: spec, code, data, layout (names and shapes of the parameters), engine. Snapshots 0 to t of
-an expert are `file["scale"][expert] * file["steps"][expert, : t + 1].astype("float32").cumsum(0)`, to the bit what `Trajectories` gives.
+The attributes, as JSON, are: spec, code, data, layout (names and shapes of the parameters), engine. Snapshots 0 to t of an expert are
+`file["scale"][expert] * file["steps"][expert, : t + 1].astype("float32").cumsum(0)`, bit by bit what `Trajectories` returns.
 
-What one step loses by rounding, the next one makes good, so that errors do not add up: all snapshots of an expert are off by one common
-vector, the rounding of the initial weights, and each by half a unit in the last place of its own step. Measured angles to the exact span
-stand in docs/experts.md.
+The rounding error of a step is carried into the next one (error feedback), so errors do not add up: every snapshot is off by one common
+vector, the rounding of the initial weights, plus at most half a unit in the last place of its own step. docs/experts.md has the measured
+angles to the exact span.
 
-The first 512 bytes, HDF5's user block, hold the SHA-256 of the rest: HDF5's reader may fail in any way, or never end, on a file that has
-changed, so that nothing is given to it unchecked. Time is part of no expert's digest: an expert that is trained again is the same expert.
+The first 512 bytes, HDF5's user block, hold the SHA-256 of the rest. It is checked before HDF5's reader opens the file, since that may
+fail in any way, or never end, on a changed file. An expert's digest does not cover time: a retrained expert is the same expert.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ from esp_core.study.provenance import canonical
 
 FORMAT = "esp-trajectories-2"
 HEAD = 512  # bytes of the user block
-BITS = 14  # the largest number of an expert is stored as less than 2^BITS: far from float16's largest, 65504, and from its smallest
+BITS = 14  # values are scaled below 2^BITS: far from the largest float16, 65504, and from the smallest
 
 Layout = list[tuple[str, list[int]]]
 
 
 @dataclass(frozen=True)
 class Expert:
-    """One trained expert: steps (snapshots, P) and scale as stored, accuracy in percent, loss (epochs,)."""
+    """A trained expert: steps (snapshots, P) and scale as stored, accuracy in percent, loss (epochs,)."""
 
     steps: NDArray[np.float16]
     scale: float
@@ -51,7 +51,7 @@ class Expert:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was learnt."""
+        """SHA-256 of steps and scale."""
         return digest(self.steps, self.scale)
 
 
@@ -77,12 +77,12 @@ def encode(snapshots: NDArray[np.float32]) -> tuple[NDArray[np.float16], float]:
 
 
 def first_repeat(snapshots: NDArray[np.float32]) -> int | None:
-    """The first of the snapshots (S, P) that equals the one after it, or None."""
+    """The index of the first of the snapshots (S, P) that equals the next one, or None."""
     return next((t for t, (one, other) in enumerate(pairwise(snapshots)) if np.array_equal(one, other)), None)
 
 
 def write(path: Path, facts: dict[str, Any], experts: Iterable[Expert], count: int, snapshots: int, epochs: int) -> None:
-    """Write `count` experts to `path`, one in memory at a time, whole or not at all. `facts` become the attributes."""
+    """Write `count` experts to `path`, atomically and with one in memory at a time. `facts` become the attributes."""
     parameters = sum(math.prod(shape) for _, shape in facts["layout"])
     with files.replacing(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=HEAD, libver="latest") as file:
@@ -99,7 +99,7 @@ def write(path: Path, facts: dict[str, Any], experts: Iterable[Expert], count: i
 
 
 def head(sha256: str) -> bytes:
-    """The user block of a shard whose other bytes have this SHA-256."""
+    """The user block of a shard whose remaining bytes have this SHA-256."""
     return f"{FORMAT} sha256 {sha256}\n".encode().ljust(HEAD, b"\n")
 
 

@@ -1,4 +1,4 @@
-"""The expert subspace: an orthonormal basis of a segment, projection onto it, what is left over (ESP Section 3.2).
+"""The expert subspace: an orthonormal basis of a segment, projection onto it, and the residual (ESP Section 3.2).
 
 Neighbouring snapshots are almost parallel, so the basis is built from theta*_t and the differences, which span the same
 space. E E^T (P x P) is never formed. Sums over P are accumulated in float64, a slice of P at a time.
@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SLICE = 1 << 14  # entries of P that a processor takes to float64 at once
-RANK_TOLERANCE = 1e-6  # a direction whose length, relative to the longest, is below this adds nothing to the span
+SLICE = 1 << 14  # entries of P that a CPU converts to float64 at once
+RANK_TOLERANCE = 1e-6  # directions shorter than this, relative to the longest, do not count
 
 Kind = Literal["raw", "difference"]
 
@@ -18,7 +18,7 @@ Kind = Literal["raw", "difference"]
 def basis(segment: Tensor, kind: Kind = "raw") -> Tensor:
     """Orthonormal basis E (P, k) float32 of the span of a segment (T+1, P).
 
-    "raw" spans the snapshots (k = T+1), "difference" the steps between them (k = T). k is smaller where the snapshots are
+    "raw" spans the snapshots (k = T+1), "difference" the steps between them (k = T). k is smaller if the snapshots are
     linearly dependent. Raises ValueError for an unknown kind and for a segment that spans nothing.
     """
     if kind not in ("raw", "difference"):
@@ -27,7 +27,7 @@ def basis(segment: Tensor, kind: Kind = "raw") -> Tensor:
     if kind == "raw":
         rows = torch.cat([segment[:1], rows])
     first = _orthonormal(rows)
-    return _orthonormal(first).T  # the second pass takes away what rounding left in the first
+    return _orthonormal(first).T  # the second pass removes the rounding errors of the first
 
 
 def project(basis: Tensor, vector: Tensor) -> Tensor:
@@ -36,16 +36,16 @@ def project(basis: Tensor, vector: Tensor) -> Tensor:
 
 
 def residual(basis: Tensor, vector: Tensor) -> Tensor:
-    """(I - E E^T) v: the part of a vector (P,) that no expert step explains."""
+    """(I - E E^T) v: the part of a vector (P,) that is orthogonal to the subspace."""
     return vector - project(basis, vector)
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
-    """(k, P) -> orthonormal rows (r, P) float32 of the same span, through the eigenvectors of the k x k Gram matrix."""
+    """(k, P) -> orthonormal rows (r, P) float32 of the same span, from the eigenvectors of the k x k Gram matrix."""
     gram = _products(rows, rows)
     lengths = gram.diagonal().sqrt()
     scale = torch.where(lengths > 0, 1 / lengths, 0.0)
-    values, vectors = torch.linalg.eigh((gram * torch.outer(scale, scale)).cpu())  # k x k: there in microseconds, on a GPU in many kernels
+    values, vectors = torch.linalg.eigh((gram * torch.outer(scale, scale)).cpu())  # k x k: microseconds on a CPU, many kernels on a GPU
     kept = values > RANK_TOLERANCE**2
     if not kept.any():
         raise ValueError("basis: the segment spans nothing: its snapshots are all zero or all equal")
@@ -64,7 +64,7 @@ def _combine(mix: Tensor, rows: Tensor) -> Tensor:
 
 
 def _slices(rows: Tensor) -> tuple[Tensor, ...]:
-    """Slices of P, on a device that has float64; a GPU takes all at once."""
+    """Slices of P on a device that has float64; on CUDA one slice."""
     if rows.device.type == "cuda":
         return (rows,)
     return tuple(part.cpu() if rows.device.type == "mps" else part for part in rows.split(SLICE, dim=1))

@@ -1,4 +1,4 @@
-"""Training the experts of one shard, resuming where an earlier job was killed."""
+"""Trains the experts of one shard; resumes a killed job."""
 
 import math
 import time
@@ -24,8 +24,8 @@ from esp_core.trajectories.trainer import Recipe, Trainer, settings
 def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path, device: str = "auto") -> None:
     """Train the experts first .. first + count - 1 of `spec` and write them to `out`.
 
-    Raises UserError for a bad spec, data of another name, divergence, and a shard that another job is training.
-    A job that was killed before goes on from `out`.part where that is of the same spec, code and data.
+    Resumes from `out`.part if a killed job of the same spec, code and data left one. Raises UserError for a bad spec, data of
+    another name, divergence, and a shard that another job is training.
     """
     recipe = settings(spec["training"])
     if not 2 <= spec["keep"] <= recipe.epochs + 1:
@@ -39,7 +39,7 @@ def produce(spec: dict[str, Any], code: str, data_path: Path, out: Path, device:
     with unfinished(out, identity) as part:
         for note in filter(None, (*shard.trainer.plan.notes, part.note)):
             print(f"experts: {note}", flush=True)
-        for left in out.parent.glob(f".{out.stem}-*{out.suffix}"):  # by a job that was killed while it wrote the shard
+        for left in out.parent.glob(f".{out.stem}-*{out.suffix}"):  # left by a job that was killed while it wrote the shard
             left.unlink()
         facts = identity | {"layout": shard.layout, "engine": shard.engine}
         store.write(out, facts, shard.experts(part), spec["count"], spec["keep"], recipe.epochs)
@@ -59,7 +59,7 @@ class _Shard:
         self.engine = devices.describe(self.device) | self.trainer.plan.record()
 
     def experts(self, part: Part) -> Iterator[store.Expert]:
-        """Each expert as soon as it is whole; what `part` holds is not trained again."""
+        """Yield each expert when it is finished; epochs that `part` holds are not trained again."""
         first, count, epochs = self.spec["first"], self.spec["count"], self.recipe.epochs
         progress = Progress("experts", count * epochs, done=part.epochs(), unit="epochs")
         for expert in range(first, first + count):
@@ -74,7 +74,7 @@ class _Shard:
         return record
 
     def _train(self, expert: int, epoch: int, before: Record, part: Part, progress: Progress) -> Record:
-        """The record of `epoch`, trained from the one before it."""
+        """The checkpoint of `epoch`, trained from that of the epoch before."""
         start = time.monotonic()
         self.trainer.restore(before.state)
         loss, state = self.trainer.epoch(*self._name(expert), "epoch", epoch), self.trainer.state()
@@ -96,7 +96,7 @@ class _Shard:
         return store.Expert(*store.encode(snapshots), self.trainer.accuracy(), losses, seconds)
 
     def _network(self, expert: int) -> nn.Module:
-        """The freshly initialised network of an expert."""
+        """The initialised network of an expert."""
         channels, size, _ = self.data.shape
         seed = seeds.derive(*self._name(expert), "init")
         network = networks.build(**self.spec["network"], channels=channels, size=size, classes=len(self.data.classes), seed=seed)

@@ -1,7 +1,7 @@
-"""Training one expert: SGD on the whole training set, which lies on the device as uint8 (MTT, Cazenavette et al., 2022).
+"""Training of one expert: SGD on the complete training set, which is on the device as uint8 (MTT, Cazenavette et al., 2022).
 
-An epoch is a function of the weights before it and of a seed made of (study seed, dataset, expert, epoch): nothing else is
-remembered between epochs but the momentum, so an expert is the same in whatever shard, order or number of attempts it is trained.
+An epoch depends only on the weights and momentum before it and on a seed from (study seed, dataset, expert, epoch). So an expert is
+the same in whatever shard, order or number of attempts it is trained.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ State = dict[str, Tensor]  # `weights` and, with momentum, its `momentum` buffer
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How an expert is trained. The defaults are those of MTT's own experts, which ESP's Section 4.2 follows."""
+    """How an expert is trained. The defaults are those of MTT's experts, which ESP's Section 4.2 follows."""
 
     epochs: int = 50
     lr: float = 0.01
@@ -38,17 +38,17 @@ class Recipe:
 
 
 def settings(spec: dict[str, Any]) -> Recipe:
-    """The recipe of a spec's `training`. Raises UserError naming an unknown key."""
+    """The recipe in a spec's `training`. Raises UserError naming an unknown key."""
     if unknown := set(spec) - set(Recipe.__dataclass_fields__):
         raise UserError(f"experts.{min(unknown)}: unknown key; use {', '.join(Recipe.__dataclass_fields__)}")
     return Recipe(**spec)
 
 
 class Trainer:
-    """One network on a device, trained an epoch at a time. The experts of a shard take turns in it, since it is compiled once."""
+    """One network on a device, trained epoch by epoch. The experts of a shard share it, so that it compiles once."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, data: Dataset, plan: engine.Plan | None = None):
-        """`plan` says how it is run, else what an expert of `LONG` epochs is worth, so that more epochs begin with the same ones."""
+        """Without `plan`, plan for an expert of `LONG` epochs, so that training for more epochs does not change the first ones."""
         self.network, self.recipe = network, recipe
         self.train, self.test = (Images(split.images, split.labels, data) for split in (data.train, data.test))
         work = engine.Work(sizes(len(self.train), recipe.batch, LONG))
@@ -58,14 +58,14 @@ class Trainer:
         self.optimiser = SGD(self.weights, recipe.momentum, recipe.weight_decay)
 
     def epoch(self, *names: str | int) -> float:
-        """Train one epoch, whose draws are a function of `names`; return the mean loss over its images."""
+        """Train one epoch, with draws that depend on `names`; return the mean loss over its images."""
         device = self.train.images.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seeds.derive(*names, "dropout"))  # which draws from torch's own generator
+            torch.manual_seed(seeds.derive(*names, "dropout"))  # dropout draws from torch's own generator
             return float(sum(loss * count for loss, count in self.steps(seeds.generator(*names)))) / len(self.train)
 
     def steps(self, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-        """Train one epoch with the draws of `generator`, a batch at a time; yields its mean loss, on the device, and its size."""
+        """Train one epoch with the draws of `generator`; yield the mean loss of each batch (on the device) and its size."""
         self.network.train()
 
         def loss_of(x: Tensor, y: Tensor, mix: Mix | None) -> Tensor:
@@ -77,11 +77,11 @@ class Trainer:
         return steps(self.train, drawn, loss_of, self.optimiser, self.recipe.lr)
 
     def accuracy(self) -> float:
-        """Percent of the test images that are classified right."""
+        """Percent of the test images that are classified correctly."""
         return accuracy(self.network, self.test)
 
     def state(self) -> State:
-        """A copy of what the next epoch goes on from."""
+        """A copy of the state from which the next epoch starts."""
         parts = {"weights": self.weights}
         if self.recipe.momentum:
             parts["momentum"] = [self.optimiser.state.get(name, torch.zeros_like(w)) for name, w in self._buffers()]
@@ -89,7 +89,7 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: State) -> None:
-        """Go on from what `state` gave, or from the `weights` (P,) of a new network."""
+        """Restore what `state` returned, or the `weights` (P,) of a new network."""
         lengths = [w.numel() for w in self.weights]
         for w, values in zip(self.weights, state["weights"].split(lengths), strict=True):
             w.copy_(values.view_as(w))

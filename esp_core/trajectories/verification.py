@@ -1,4 +1,4 @@
-"""Checking every byte of stored experts."""
+"""Checks every byte of stored experts."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from esp_core.trajectories import manifest, reader
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with a shard, or with all shards of a manifest, one line each; empty where all is well."""
+    """The problems of a shard, or of all shards of a manifest, one line each; empty if there are none."""
     if path.suffix != ".json":
         return _problem(path, None)
     return [line for entry in reader.load(path)["shards"] for line in _problem(path.parent / entry["file"], entry["sha256"])]
 
 
 def _problem(path: Path, listed: str | None) -> list[str]:
-    """What is wrong with a shard, whose SHA-256 the manifest lists as `listed`."""
+    """The problems of a shard whose SHA-256 the manifest lists as `listed`."""
     try:
         found = manifest.whole(path)
     except UserError as error:
