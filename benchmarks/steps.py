@@ -1,4 +1,4 @@
-"""One outer step of each method: time and peak memory against IPC and synthetic steps, ESP's exact walk beside a plain double backward.
+"""One outer step of each method: time and peak memory against IPC and synthetic steps; ESP's beside a plain double backward.
 
     python -m benchmarks.steps [--ipc 1 10] [--steps 1 10] [--methods esp dm dsa mtt tesla] [--size 16] [--width 32] [--repeats 5]
                                [--bfloat16] [--compile] [--profile esp]

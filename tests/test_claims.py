@@ -233,7 +233,7 @@ def test_memory_claims_are_decided_by_figure_7s_bytes(tmp_path, esp, mtt, wanted
         elif answered is not ...:
             assert (row["estimate"], row["verdict"]) == (pytest.approx(answered[0], abs=1e-4), answered[1])
     if len(mtt) > 3:
-        assert "| ratio below 1.1 |  | 1.05 (ESP (ours) on gpu, ipc 10; exact) | **holds** |" in markdown
+        assert "| ratio below 1.1 |  | 1.05 (ESP on gpu, ipc 10; exact) | **holds** |" in markdown
 
 
 def test_batch_claims_are_decided_by_figure_8s_accuracies(tmp_path):
@@ -293,7 +293,7 @@ def test_the_files_are_markdown_and_html_with_the_same_verdicts(tmp_path):
         assert page.count(f"<td><b>{verdict}</b></td>") + page.count(f"<td>{verdict}</td>") == (frame.verdict == verdict).sum() > 0
     low, high = paired(ESP, DM)
     mean = sum(ESP) / 5 - sum(DM) / 5
-    assert f"| {mean:+.1f} [{low:+.1f}, {high:+.1f}] (ESP (ours) − DM; 5 seeds, paired) | **holds** |" in markdown
+    assert f"| {mean:+.1f} [{low:+.1f}, {high:+.1f}] (ESP − DM; 5 seeds, paired) | **holds** |" in markdown
 
 
 def test_every_claim_has_a_test_and_a_decision_and_an_id_of_its_own():

@@ -70,6 +70,14 @@ def traced(monkeypatch):
     return sizes
 
 
+def test_a_gpu_compiles_a_training_only_where_a_few_percent_pay_for_it(monkeypatch):
+    monkeypatch.setattr(engine, "missing_compiler", lambda device: "")
+    network, cuda = convnet(), torch.device("cuda")
+    forward = engine._operations(network, IMAGE)
+    for work, sizes in ((CIFAR10, ()), (Work({256: int(1.01e16 / 3 / forward)}), (256,))):
+        assert engine._compiled(network, cuda, work, forward, "auto", "experts")[0] == sizes
+
+
 def test_large_work_is_compiled_and_small_is_not(capable):
     capable()
     large = engine.plan(convnet(), IMAGE, CIFAR10, "auto")

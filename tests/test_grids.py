@@ -29,8 +29,8 @@ def condensed(labels, classes, ipc=1, channels=3, size=8):
 
 def test_a_row_shows_images_of_its_class_evenly_spaced_enlarged_pixel_by_pixel():
     data = condensed([1, 0] * 21, ["zero", "one"])
-    panel = grids.panel(data, "esp", "ESP (ours)", most=5)
-    assert panel.title == "ESP (ours), IPC 1\n5 of 21 images a class"
+    panel = grids.panel(data, "esp", "ESP", most=5)
+    assert panel.title == "ESP, IPC 1\n5 of 21 images a class"
     ((names, picture),) = panel.stacks
     assert names == ["zero", "one"]
     factor, cell = 6, 48 + grids.GAP  # 8 pixels, enlarged to 48
@@ -145,7 +145,7 @@ def stored(path, dataset="digits", method="esp", classes=("zero", "one")):
 def test_the_command_draws_stored_sets(tmp_path, monkeypatch, capsys):
     sets = [stored(tmp_path / f"{method}.safetensors", method=method) for method in ("esp", "dm")]
     out = tmp_path / "figures/grid-digits.png"
-    spec = '{"figure": null, "dataset": "digits", "titles": {"esp": "ESP (ours)"}}'
+    spec = '{"figure": null, "dataset": "digits", "titles": {"esp": "ESP"}}'
     monkeypatch.setattr(sys, "argv", ["grids", "--spec", spec, "--condensed", *map(str, sets), "--out", str(out)])
     grids.main()
     assert capsys.readouterr().out == f"{out}: 2 condensed sets\n"

@@ -22,7 +22,7 @@ from esp_core.study.config import Study, load
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "results" / "demo"
 VALUES = {
-    **{"operations": 1e9, "activations": 1e8, "step": 0.01, "call": 0.0, "walk": 0.1, "speed_up": 1.0, "compiled": 4.0},
+    **{"operations": 1e9, "activations": 1e8, "step": 0.01, "call": 0.0, "augmented": 0.1, "speed_up": 1.0, "compiled": 4.0},
     **{"student": 0.03, "traced": 2.5},
     **{"compilation": 20.0, "start": 3.0, "first": 2.0, "light": 1.0, "memory": 1e8, "device_memory": 1e9},
 }
@@ -127,8 +127,9 @@ def test_large_experts_are_compiled_and_threads_count_from_32_pixels_on():
         {**SMALL, "datasets": {"cifar10": {"ipc": [1]}}, "distill_network": {"name": "convnet3"}, "experts": {"count": 1, "epochs": 50}}
     )
     net = counting.network({"name": "convnet3"}, IMAGES)
-    one = 50 * 196 * 0.01 + (50 * 50_000 * 3 + 10_000) * on().forward(net) / 4
-    assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + 20 + one)
+    steps, images = 50 * 196 * 0.01, (50 * 50_000 * 3 + 10_000) * on().forward(net)
+    assert cost(large, "experts", "cifar10", "0", device_memory=0.0).seconds == pytest.approx(3 + 2 + 20 + steps + images / 4)
+    assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + steps + images)  # a GPU gains too little by it
     twice = rates.Device("toy", VALUES, threads=2)
     assert (twice.speed_up(32), twice.speed_up(16)) == (2.0, 1.0)
 
@@ -209,8 +210,8 @@ def test_the_rates_of_an_h100_give_back_what_was_measured_on_one():
         found = h100("distill", "cifar10", "1", "mtt", mtt={"iterations": 100, "objectives": objectives}) / 100
         assert found == pytest.approx(seconds, rel=0.25)
     test = 10_000 * rates.device("h100").forward(counting.network({"name": "convnet3"}, IMAGES))
-    images = 50 * 50_000 / (h100("experts", "cifar10", "0") - 50 - test)
-    assert images == pytest.approx(55_400, rel=0.05)
+    images = 50 * 50_000 / (h100("experts", "cifar10", "0") - test)
+    assert images == pytest.approx(54_800, rel=0.1)  # images/s of the same training in eager float32, on 800 images
     for method, network, seconds in (
         ("esp", "convnet3", 0.0165),
         ("random", "convnet3", 0.0030),

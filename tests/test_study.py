@@ -120,7 +120,7 @@ def test_a_composed_method_takes_over_what_its_base_is_in_this_study_and_has_its
     assert proj["iterations"] == 7 and proj["objectives"] == {"projection": {"weight": 0.5, "norm": "l1", "form": "residual"}}
     assert study.recipe("digits", 1, "pixels")["optimiser"] == {"kind": "sgd", "lr_pixels": 2.0, "momentum": 0.5, "decay": "constant"}
     assert spec(study, "tables", "1")["methods"] == [*composed]
-    assert spec(study, "tables", "1")["titles"] == {"esp": "ESP (ours)", "esp_proj": "Proj", "slow": "Slow", "pixels": "pixels"}
+    assert spec(study, "tables", "1")["titles"] == {"esp": "ESP", "esp_proj": "Proj", "slow": "Slow", "pixels": "pixels"}
 
 
 def test_a_circle_of_bases_is_refused():

@@ -110,7 +110,7 @@ def test_the_papers_layout_for_cells_that_the_paper_lacks_with_scores_against_fu
         head,
         ["Random", "60.5 ± 0.7", "not measured"],
         ["Distribution", "**88.8 ± 1.3**", "**96.5 ± 0.7**"],
-        ["ESP (ours)", "not measured", "not measured"],
+        ["ESP", "not measured", "not measured"],
         ["Full dataset", "99.1 ± 0.1", "99.1 ± 0.1"],
     ]
     used = [["Random", "2,520 (98.4%)", ""], ["Distribution", "2,520 (98.4%)", "25,200 (98.4%)"]]
@@ -145,9 +145,9 @@ def test_rows_that_only_the_paper_has_are_quoted_in_its_order(tmp_path):
     _, markdown, _ = make(tmp_path, [("cifar10", 10)], ["esp", "mine", "dm", "full"])
     rows = {row[0]: row[1] for row in entries(markdown)[1:]}
     quoted = ["Random", "Herding", "DC", "DSA", "DM", "KIP (random features)", "CAFE + DSA", "Traj. Matching", "IDC", "KFS"]
-    assert list(rows) == [*quoted, "ESP (ours)", "mine", "Full dataset"]
+    assert list(rows) == [*quoted, "ESP", "mine", "Full dataset"]
     assert rows["DM"] == "not measured (48.9 ± 0.6)" and rows["KFS"] == "not measured (**72.0 ± 0.3**)"
-    assert rows["ESP (ours)"] == "71.0 ± 1.4 (73.8 ± 0.2, −2.8)" and rows["mine"] == "71.0 ± 0.0"
+    assert rows["ESP"] == "71.0 ± 1.4 (73.8 ± 0.2, −2.8)" and rows["mine"] == "71.0 ± 0.0"
     assert rows["Full dataset"] == "not measured (84.8 ± 0.1)"
     assert "where a row is not measured its quoted number takes part" in markdown
 
@@ -171,8 +171,8 @@ def test_table_2_has_a_row_a_dataset_and_method_and_a_column_an_ipc_and_network(
     assert head == ["Dataset", "Method", "IPC 1, ConvNet-3", "IPC 1, ResNet-10", "IPC 10, ConvNet-3", "IPC 10, ResNet-10"]
     values = {tuple(row[:2]): [cell.partition(" (")[0].strip("*") for cell in row[2:]] for row in rows}
     assert [key[0] for key in values] == ["SVHN"] * 6 + ["CIFAR10"] * 6
-    assert values["SVHN", "ESP (ours)"] == ["80.0", "81.0", "82.0", "83.0"]
-    assert values["CIFAR10", "ESP (ours)"] == ["84.0", "85.0", "", ""]
+    assert values["SVHN", "ESP"] == ["80.0", "81.0", "82.0", "83.0"]
+    assert values["CIFAR10", "ESP"] == ["84.0", "85.0", "", ""]
     assert values["SVHN", "Full dataset"] == ["90.0", "91.0", "90.0", "91.0"]
     assert values["CIFAR10", "Full dataset"] == ["95.0", "96.0", "95.0", "96.0"]
     assert (rows[4][2], rows[5][3]) == ("80.0 (84.8 ± 0.3, −4.8)", "91.0 (93.8 ± 0.5, −2.8)")
@@ -185,7 +185,7 @@ def test_table_3_stands_on_efficientnet_and_warns_of_the_quoted_full_data(tmp_pa
     assert markdown.startswith("# Table 3. Cross-architecture accuracies (%) on EfficientNetV2-S\n") and "without pre-training" in markdown
     assert entries(markdown)[3:5] == [
         ["CIFAR10", "Traj. Matching", "not measured (17.7 ± 0.2)"],
-        ["CIFAR10", "ESP (ours)", "**30.5 ± 0.7** (35.3 ± 0.4, −4.8)"],
+        ["CIFAR10", "ESP", "**30.5 ± 0.7** (35.3 ± 0.4, −4.8)"],
     ]
 
 
@@ -278,7 +278,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, damage, says):
 
 def test_nothing_measured_still_gives_the_papers_table_and_one_of_nothing_or_of_no_paper_is_refused(tmp_path):
     frame, markdown, tex = make(tmp_path, [("svhn", 1)], ["esp"])
-    assert (frame.n == 0).all() and entries(markdown)[-2] == ["ESP (ours)", "not measured (**84.8 ± 0.3**)"]
+    assert (frame.n == 0).all() and entries(markdown)[-2] == ["ESP", "not measured (**84.8 ± 0.3**)"]
     assert "Nothing in this table was measured" in markdown and tex.count("\\begin{tabular}") == 1
     with pytest.raises(UserError, match=r"^tables\.1: has no cell, method or network to show"):
         make(tmp_path, [], ["esp"])
@@ -317,7 +317,7 @@ def test_several_networks_in_table_1_get_columns_of_their_own(tmp_path):
     put(tmp_path, "digits", 1, "esp", [91.0], network="mine.nets:small")
     _, markdown, _ = make(tmp_path, [("digits", 1)], ["esp"], networks=["convnet3", "mine.nets:small"])
     head = ["Method", "digits, IPC 1, ConvNet-3", "digits, IPC 1, mine.nets:small"]
-    assert entries(markdown) == [head, ["ESP (ours)", "**90.0**", "**91.0**"]]
+    assert entries(markdown) == [head, ["ESP", "**90.0**", "**91.0**"]]
     assert markdown.startswith("# Table 1. Classification accuracies (%) on ConvNet-3 and mine.nets:small\n")
 
 
@@ -332,10 +332,10 @@ def test_show_says_where_everything_lies_and_prints_table_1_in_the_width_given(t
     assert wide[:2] == [f"Tables   {tmp_path}/tables/ table1.md", f"Report   {tmp_path}/ report.html"]
     cells = [re.split(r" {2,}", line) for line in wide[5:]]
     assert cells[0] == ["Method", "CIFAR10, IPC 1", "CIFAR10, IPC 10"]
-    assert ["KFS", "(59.8 ± 0.5)", "(72.0 ± 0.3)"] in cells and ["ESP (ours)", "61.0 ± 1.4", "71.0 ± 1.4"] in cells
+    assert ["KFS", "(59.8 ± 0.5)", "(72.0 ± 0.3)"] in cells and ["ESP", "61.0 ± 1.4", "71.0 ± 1.4"] in cells
     assert len({len(line) for line in wide[5:] if "±" in line}) == 1  # aligned
     narrow = show.show(tmp_path, 40)
-    assert max(map(len, narrow.splitlines()[5:])) <= 40 and narrow.count("ESP (ours)") == 2
+    assert max(map(len, narrow.splitlines()[5:])) <= 40 and narrow.count("ESP") == 2
     for content in ("", "a,b\n1,2\n", ",".join(summary.COLUMNS) + "\n"):
         (tmp_path / "tables/table1.csv").write_text(content)
         with pytest.raises(UserError, match="not a table of this version"):

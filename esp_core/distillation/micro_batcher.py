@@ -84,8 +84,8 @@ class MicroBatcher:
         decoded = batch()
         real = operations(lambda: self.over_real.sums(decoded)) if self.over_real.terms else 0
         most = [self.recipe["synthetic_batch"], (self.recipe["synthetic_per_class"] or 0) * state.classes]
-        walked = min([self.synthetic.images, *(images for images in most if images)])
-        return (synthetic * walked + real * images) / self.synthetic.images_per_unit
+        used = min([self.synthetic.images, *(images for images in most if images)])
+        return (synthetic * used + real * images) / self.synthetic.images_per_unit
 
     def real(self, images: Tensor, labels: Tensor, state: State) -> dict[str, Tensor]:
         """Sums over normalised real images (n, C, H, W) with labels (n,) on the CPU."""

@@ -203,7 +203,7 @@ def build(
     steps: steps of gradient descent that the student takes on the synthetic set in one outer step; MTT's code, syn_steps, varies by cell
     batch: images of one student step, drawn without replacement in each pass over the set, null takes all; MTT's code, batch_syn
     step_size: what the student's learning rate starts from, it is learned under optimiser.lr_step_size; MTT's code, lr_teacher
-    memory: how the gradient is found; graph keeps that of all steps, MTT; replay gives the same gradient and keeps one step's at the price
-        of a second walk, ours; tesla is TESLA's estimator at constant memory
+    memory: how the gradient is found; graph keeps that of all steps, MTT; replay gives the same gradient, keeps the
+        graph of one step and computes each step twice, ours; tesla is TESLA's estimator at constant memory
     """
     return Trajectory(steps, batch, step_size, memory)

@@ -14,7 +14,7 @@ from esp_core.planning.counting import Count, Shape, network, shape, synthetic
 from esp_core.planning.rates import Device, rate, rates
 from esp_core.study.config import Study
 from esp_core.study.job_specs import Spec, spec
-from esp_core.training.compile_policy import TRAINING, WORTH_COMPILING
+from esp_core.training.compile_policy import TRAINING, TRAINING_WORTH_COMPILING, WORTH_COMPILING
 
 FLOAT, INT16 = 4, 2
 
@@ -73,7 +73,7 @@ def _matrix(job: Spec, data: Shape) -> float:
 def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     training, net = job["training"], network(job["network"], data)
     images = data.train * (1 - job.get("validation", 0))
-    compiled = _pays(TRAINING * images * training["epochs"] * net.operations, on)
+    compiled = _pays(TRAINING * images * training["epochs"] * net.operations, on, TRAINING_WORTH_COMPILING)
     one = _training(on, net, data, images, training, on.values["compiled"] if compiled else 1)
     seconds = on.values["start"] + on.values["first"] + (on.values["compilation"] if compiled else 0) + job["count"] * one
     disk = job["count"] * (net.parameters * job["keep"] * INT16 + rate("disk", "expert"))
@@ -81,9 +81,9 @@ def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     return Cost(seconds, disk, _training_memory(on, net, data, training["batch"]) + kept, True)
 
 
-def _pays(work: float, on: Device) -> bool:
+def _pays(work: float, on: Device, worth: Mapping[str, float] = WORTH_COMPILING) -> bool:
     """Whether `work` operations are worth compiling."""
-    return work >= WORTH_COMPILING["cuda" if on.is_gpu else "cpu"]
+    return work >= worth["cuda" if on.is_gpu else "cpu"]
 
 
 def _training(on: Device, net: Count, data: Shape, images: float, settings: Mapping[str, Any], faster: float = 1) -> float:
@@ -126,7 +126,7 @@ def _outer_step(on: Device, net: Count, decoding: Count, data: Shape, recipe: Ma
     """Seconds of one outer step over `batch` synthetic images."""
     forward, teacher = on.forward(net) / on.speed_up(data.size), recipe["teacher"]
     real, synthetic = _passes(data, recipe, batch)
-    seconds = on.values["walk"] * (2 if real else 1) + _factors("teachers", teacher.get("kind"))["seconds"]
+    seconds = on.values["augmented"] * (2 if real else 1) + _factors("teachers", teacher.get("kind"))["seconds"]
     seconds += (real + synthetic) * forward + batch * rates()["decoding"]["synthetic"] * on.forward(decoding)
     if trajectory := recipe["objectives"].get("trajectory"):
         taken = min(trajectory.get("batch") or batch, batch)

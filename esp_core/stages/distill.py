@@ -5,25 +5,23 @@ python -m esp_core distill export S.safetensors FOLDER [--format png|npz|pt|imag
 """
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.progress import Progress
 from esp_core.study import spec_argument
-from esp_core.study.provenance import canonical, digest
+from esp_core.study.provenance import canonical
 
 CHECKPOINT_SECONDS = 60.0
 EVERY = 20  # steps between two reads of the losses; each waits for the device
-CURVE = 100  # maximum points of a loss curve in the header
 
 
 def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: Path, code: str = "", device: str = "auto") -> None:
     """Distil `spec` into `out`; resumes from `out` + ".part" if an interrupted job of the same spec, code and data left one."""
     from esp_core import datasets
     from esp_core.distillation import saturation
+    from esp_core.distillation.checkpoint import Checkpoint, Clock
     from esp_core.distillation.condensed import save_condensed
     from esp_core.distillation.outer_loop import Distillation
     from esp_core.runtime import devices, files
@@ -37,12 +35,12 @@ def run(spec: dict[str, Any], data_path: Path, experts_path: Path | None, out: P
     if experts is not None:
         experts.check(spec, data.digest)
     job = Distillation(spec, data, experts, place)
-    checkpoint = _Checkpoint(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
+    checkpoint = Checkpoint(out.with_name(out.name + ".part"), canonical({"spec": spec, "code": code, "data": data.digest}))
     seconds, losses = checkpoint.resume(job)
     print(f"{job.title}: {job.synthetic.images} images from {job.synthetic.used:,} of {job.synthetic.task.budget:,} numbers", flush=True)
     total = spec["recipe"]["iterations"]
     progress = Progress(job.title, total, done=job.step)
-    clock = _Clock(seconds)
+    clock = Clock(seconds)
 
     def each(job: Distillation, outcome: Any) -> None:
         progress.step(losses.see(job.step, outcome) if job.step % EVERY == 0 or job.step == total else "")
@@ -80,71 +78,6 @@ def _warnings(job: Any, saturated: float) -> list[str]:
     if saturated > TOLD:
         lines.append(f"saturated: {saturated:.0%} of the pixels are at an end of their range; lower optimiser.lr_pixels")
     return [f"{job.title}: {line}" for line in lines]
-
-
-class _Losses:
-    """Values of each objective, without its weight, at some steps: `seen` is a list of (step, {objective: value})."""
-
-    def __init__(self, seen: list[tuple[int, dict[str, float]]]):
-        self.seen = seen
-
-    def see(self, step: int, outcome: Any) -> str:
-        """Record the values of a step; return them as text."""
-        values = {name: float(value) for name, value in outcome.values.items()}
-        self.seen.append((step, values))
-        return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-    def curves(self) -> dict[str, str]:
-        """Up to `CURVE` points for each objective, the last one included, as "step:value" separated by spaces."""
-        chosen = self.seen[:: -max(1, -(-len(self.seen) // CURVE))][::-1]
-        return {name: " ".join(f"{step}:{values[name]:.4g}" for step, values in chosen) for name in (chosen[0][1] if chosen else ())}
-
-
-class _Clock:
-    def __init__(self, before: float):
-        self.before, self.start = before, time.monotonic()
-        self.marked = self.start
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def since_mark(self) -> float:
-        return time.monotonic() - self.marked
-
-    def mark(self) -> None:
-        self.marked = time.monotonic()
-
-
-class _Checkpoint:
-    """The checkpoint beside the output. Snakemake does not know it, so never deletes it. That of another spec, code or data is ignored."""
-
-    def __init__(self, path: Path, identity: str):
-        self.path, self.identity = path, digest(identity)
-
-    def save(self, job: Any, seconds: float, losses: _Losses) -> None:
-        from esp_core.runtime import checksummed
-
-        checksummed.write(
-            self.path, job.checkpoint(), {"identity": self.identity, "seconds": str(seconds), "losses": json.dumps(losses.seen)}
-        )
-
-    def resume(self, job: Any) -> tuple[float, _Losses]:
-        """Restore `job` if there is a checkpoint of the same job; return the seconds that it took so far, and its losses."""
-        from esp_core.runtime import checksummed
-
-        if not self.path.exists():
-            return 0.0, _Losses([])
-        try:
-            tensors, metadata = checksummed.read(self.path)
-        except checksummed.DamagedError as error:
-            print(f"{self.path}: damaged ({error}); starting anew", flush=True)
-            return 0.0, _Losses([])
-        if metadata["identity"] != self.identity:
-            print(f"{self.path}: belongs to another spec or code version; starting anew", flush=True)
-            return 0.0, _Losses([])
-        job.resume(tensors)
-        print(f"resuming at step {job.step}", flush=True)
-        return float(metadata["seconds"]), _Losses(json.loads(metadata.get("losses", "[]")))
 
 
 @command

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from esp_core.study.config import Study
 
 GRIDS = {"svhn": 3, "cifar10": 4, "cifar100": 5, "tinyimagenet": 6}  # the paper's grids, one per dataset
-MEMORY, BATCHES, LOSSES = 7, 8, 9
+MEMORY, BATCHES, BY_LOSS = 7, 8, 9
 
 Cell = tuple[str, int, str]
 
@@ -46,7 +46,7 @@ def figures(study: "Study") -> dict[str, Figure]:
 
 def mistakes(study: "Study") -> Iterator[str]:
     """Mistakes in the section `figures` of a study."""
-    wanted = {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), LOSSES: ("methods",)}
+    wanted = {MEMORY: ("ipc", "steps", "methods"), BATCHES: ("ipc", "methods"), BY_LOSS: ("methods",)}
     for text, settings in study.config.get("figures", {}).items():
         key, number, dataset = f"figures.{text}", int(text), settings["dataset"]
         if unknown := list(schema.strangers(f"{key}.dataset", [dataset], study.datasets)):

@@ -19,7 +19,7 @@ METHOD_TITLES = {
     "kfs": "KFS",
     "esp_proj": "Proj",
     "esp_dm": "DM on experts",
-    "esp": "ESP (ours)",
+    "esp": "ESP",
     "esp_signed": "ESP, signed",
     "full": "Full dataset",
 }

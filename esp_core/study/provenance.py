@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package
 
 # Modules that affect messages, refusals or the interface, but never results: editing them reruns nothing. This module is one of them:
 # if `canonical` changed its format, every spec would change, and everything would rerun anyway.
-SPEAKS_ONLY = frozenset(
+NO_EFFECT_ON_RESULTS = frozenset(
     {
         "esp_core",
         "esp_core.runtime.progress",
@@ -51,7 +51,7 @@ def source_digest(*entries: str) -> str:
             continue
         for i in range(1, len(parts) + 1):
             module = ".".join(parts[:i])
-            if module in seen or module in SPEAKS_ONLY or (found := _parsed(module)) is None:
+            if module in seen or module in NO_EFFECT_ON_RESULTS or (found := _parsed(module)) is None:
                 continue
             seen[module], imports = found
             todo += imports

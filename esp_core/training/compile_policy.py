@@ -1,4 +1,7 @@
-"""Whether compiling pays, given the work and the device, and whether a compiler is available."""
+"""Whether compiling pays, given the work and the device, and whether a compiler is available.
+
+`compiles` decides for distillation and its teachers; `engine.plan` decides for experts and evaluations, batch size by batch size.
+"""
 
 import os
 import shutil
@@ -13,9 +16,12 @@ from esp_core.runtime.errors import UserError
 
 COMPILE = ("auto", "always", "never")
 TRAINING = 3  # cost of a forward and a backward pass, in forward passes
-# Floating-point operations of a job. One CPU core runs them eagerly in minutes and compiles in less than one; an H100 needs 20 to 50 s
-# for either. Compiled, on an H100, a distillation step takes half the time, and an evaluation 3 to 7 % less (docs/benchmarks.md).
+# Floating-point operations of a distillation. One CPU core runs them eagerly in minutes and compiles in less than one; an H100 needs 20 to
+# 50 s for either, and a compiled step takes half the time.
 WORTH_COMPILING = {"cpu": 2e13, "mps": 2e13, "cuda": 4e14}
+# The same of a training. Compiled, it takes only 3 to 7 % less time on an H100, which pays for 20 to 30 s of compilation from here on
+# (docs/benchmarks.md). Eager code also gives the same bits in every process.
+TRAINING_WORTH_COMPILING = {**WORTH_COMPILING, "cuda": 1e16}
 
 
 def compiles(wanted: str, work: float, device: torch.device, obstacle: str, title: str) -> bool:

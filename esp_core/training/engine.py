@@ -14,13 +14,20 @@ from torch import Tensor, nn
 
 from esp_core.runtime.devices import has_fast_bfloat16
 from esp_core.runtime.errors import UserError
-from esp_core.training.compile_policy import COMPILE, TRAINING, WORTH_COMPILING, compile_in_own_threads, missing_compiler, operations
+from esp_core.training.compile_policy import (
+    COMPILE,
+    TRAINING,
+    TRAINING_WORTH_COMPILING,
+    compile_in_own_threads,
+    missing_compiler,
+    operations,
+)
 from esp_core.training.tiled_convolution import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 FORWARD = 0.25  # time to compile the forward pass alone, as a fraction of that for both passes
 FINE = 5e8  # operations a step; below this, bfloat16 is no faster on a CPU
-ODD = 0.1  # of WORTH_COMPILING, for a batch of odd size beside a compiled one: channels_last is slow in torch's own code
+ODD = 0.1  # of TRAINING_WORTH_COMPILING, for a batch of odd size beside a compiled one: channels_last is slow in torch's own code
 TEST_BATCH = 500  # images of a forward pass without gradients
 
 
@@ -106,7 +113,7 @@ def _compiled(
         return tuple(work.trained), work.tested > 0, ""
     if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
         return (), False, "a network with batch norm is as fast without on a processor"
-    least = WORTH_COMPILING[device.type]
+    least = TRAINING_WORTH_COMPILING[device.type]
     amounts = {size: TRAINING * forward * images for size, images in work.trained.items()}
     bar = least * (ODD if max(amounts.values()) >= least else 1)
     sizes = tuple(size for size, amount in amounts.items() if amount >= bar)

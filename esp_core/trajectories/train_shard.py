@@ -17,7 +17,7 @@ from esp_core.runtime import devices, seeds
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.progress import Progress
 from esp_core.trajectories import store
-from esp_core.trajectories.partial import Part, Record, unfinished
+from esp_core.trajectories.checkpoint import Part, Record, unfinished
 from esp_core.trajectories.trainer import Recipe, Trainer, settings
 
 

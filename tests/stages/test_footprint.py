@@ -74,7 +74,7 @@ def test_what_would_not_fit_is_left_out(monkeypatch):
     assert found["steps", "tesla", 10, 8] is not None
 
 
-@pytest.mark.parametrize("recipe", [ESP, mtt("graph")], ids=["walk", "whole"])
+@pytest.mark.parametrize("recipe", [ESP, mtt("graph")], ids=["micro-batches", "whole"])
 def test_what_the_device_runs_out_of_has_no_bytes(recipe, monkeypatch):
     """A walk would go on in smaller parts, which is another measurement."""
 

@@ -14,7 +14,7 @@ import torch
 from trajectories.expert_specs import same, shard_spec
 
 from esp_core.runtime.errors import UserError
-from esp_core.trajectories.partial import Record, unfinished
+from esp_core.trajectories.checkpoint import Record, unfinished
 from esp_core.trajectories.train_shard import produce
 from esp_core.trajectories.trainer import Trainer
 

@@ -32,7 +32,8 @@ def between(digits, monkeypatch):
     spec, data = shard_spec(), datasets.load(digits)
     network = networks.build(**spec["network"], channels=1, size=8, classes=10)
     epoch = engine.TRAINING * engine._operations(network, data.normalise(data.train.images[:1])) * len(data.train)
-    monkeypatch.setattr(engine, "WORTH_COMPILING", dict.fromkeys(engine.WORTH_COMPILING, epoch * (READ + LONG) / 2))
+    worth = dict.fromkeys(engine.TRAINING_WORTH_COMPILING, epoch * (READ + LONG) / 2)
+    monkeypatch.setattr(engine, "TRAINING_WORTH_COMPILING", worth)
     monkeypatch.setattr(engine, "missing_compiler", lambda device: "")
     calls = []
 
