@@ -19,6 +19,7 @@ from test_tables import put
 
 from esp_core import datasets
 from esp_core.datasets.downloading import unpack
+from esp_core.distillation.checkpoint import Checkpoint
 from esp_core.distillation.condensed import load_condensed, save_condensed
 from esp_core.distillation.outer_loop import Distillation
 from esp_core.reporting import reading
@@ -142,13 +143,13 @@ def test_a_checkpoint_is_taken_up_or_the_job_starts_anew(tmp_path, monkeypatch):
     out, job = tmp_path / "set.safetensors", spec("dm", iterations=2)
     part = out.with_name(out.name + ".part")
     saved = {}
-    original = distill._Part.save
+    original = Checkpoint.save
 
     def keep(self, *arguments):
         original(self, *arguments)
         saved.setdefault("content", self.path.read_bytes())
 
-    monkeypatch.setattr(distill._Part, "save", keep)
+    monkeypatch.setattr(Checkpoint, "save", keep)
     distill.run(job, tmp_path, None, out)
     whole = load_condensed(out).images
 

@@ -75,10 +75,10 @@ def test_an_edited_reader_runs_everything_that_reads_its_data(repository):
     assert repository.planned() == ends({"prepare digits"} | TRIAL | NETWORK | SHARDS | {"list_experts digits"} | DM | ESP)
 
 
-LIGHT = ("provenance", "config", "checks", "schema", "specs", "kinds")
+LIGHT = ("provenance", "config", "checks", "schema", "job_specs", "kinds")
 
 
-def test_modules_that_only_speak_or_plan_run_nothing(repository):
+def test_modules_that_change_no_result_run_nothing(repository):
     for module in ("__init__", "__main__", "runtime.progress", "runtime.errors", *(f"study.{name}" for name in LIGHT)):
         repository.append(f"esp_core.{module}", "\nUSED = 1\n")
     assert repository.planned() == set()
