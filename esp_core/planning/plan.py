@@ -6,7 +6,6 @@ Only jobs that are not done have a cost. A job is done if its output exists; `sn
 or code changed. The rates are in esp_core/planning/rates.yaml, each with its source.
 """
 
-import argparse
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import yaml
 from esp_core.planning.costing import Cost, cost
 from esp_core.planning.rates import Device, device, rate
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import output_paths
+from esp_core.study import arguments, output_paths
 from esp_core.study.config import Study, load
 from esp_core.study.gpu import device_type, threads
 from esp_core.study.provenance import ROOT
@@ -156,7 +155,7 @@ def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core plan", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("plan", __doc__)
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"), help="a study, the paper by default")
     parser.add_argument("--device", help="one that rates.yaml has rates for; by default what the study asks for and is here")
     parser.add_argument(

@@ -21,7 +21,7 @@ from esp_core.reporting.claims import Claim, Evidence, Question, questions
 from esp_core.reporting.claims import read as read_claims
 from esp_core.reporting.verdicts import NOT_MEASURED, Answer, Sample
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
 from esp_core.study.provenance import canonical, digest
 
@@ -145,7 +145,7 @@ def _notes(spec: dict[str, Any], asked: list[Claim], given: pd.DataFrame, frame:
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("claims", __doc__, "the claims, .csv; .md and .html are written beside it")
+    parser = arguments.parser("claims", __doc__, "the claims, .csv; .md and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="the numbers of Figures 7 and 8, figure7.csv and figure8.csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")

@@ -15,7 +15,7 @@ import pandas as pd
 from esp_core.reporting import reading, rendering, summary, table_text
 from esp_core.reporting.reading import KEY
 from esp_core.runtime.errors import command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.provenance import canonical, digest
 
 COLUMNS = ["of", "against", *KEY[1:], *summary.MEASURED, "published"]
@@ -65,7 +65,7 @@ def _notes(spec: dict[str, Any], frame: pd.DataFrame, rows: pd.DataFrame) -> lis
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("comparisons", __doc__, "the comparisons, .csv; .md, .tex and .html are written beside it")
+    parser = arguments.parser("comparisons", __doc__, "the comparisons, .csv; .md, .tex and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")
     run(**vars(parser.parse_args()))

@@ -6,12 +6,12 @@ If the folder holds `train` and `test`, `train` is condensed, otherwise all of i
 The experts are stored in `--work` for later calls.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from esp_core.runtime.errors import UserError, command
+from esp_core.study import arguments
 
 
 def run(folder: Path, out: Path, work: Path, size: int | None, **choices: Any) -> str:
@@ -32,7 +32,7 @@ def run(folder: Path, out: Path, work: Path, size: int | None, **choices: Any) -
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core condense", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("condense", __doc__)
     parser.add_argument("folder", type=Path, help="a folder for each class, or train/CLASS and test/CLASS")
     parser.add_argument("--ipc", type=int, default=1, help="images' worth of numbers a class; 1 by default")
     parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
@@ -41,8 +41,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=10, help="how many are trained, where the method needs any; 10 by default")
     parser.add_argument("--iterations", type=int, help="outer steps; the method's own by default")
     parser.add_argument("--work", type=Path, default=Path("condensed"), help="folder for prepared data and experts; condensed by default")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
-    parser.add_argument("--no-flip", action="store_true", help="a mirrored image is of another class")
+    arguments.add(parser, "device", "no-flip")
     a = parser.parse_args()
     more = {} if a.iterations is None else {"iterations": a.iterations}
     flip, shared = not a.no_flip, {"method": a.method, "ipc": a.ipc, "experts": a.experts, "device": a.device}

@@ -4,13 +4,12 @@ python -m esp_core distill run --spec JSON --data D.h5 [--experts manifest.json]
 python -m esp_core distill export S.safetensors FOLDER [--format png|npz|pt|imagefolder]
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.progress import Progress
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.provenance import canonical
 
 CHECKPOINT_SECONDS = 60.0
@@ -82,20 +81,12 @@ def _warnings(job: Any, saturated: float) -> list[str]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core distill", description=__doc__.partition("\n")[0])
+    parser = arguments.named("distill", __doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("run", help="condense one cell by one method")
-    one.add_argument(
-        "--spec",
-        type=spec_argument.read,
-        required=True,
-        help="JSON, as `python -m esp_core study CONFIG distill DATASET IPC METHOD` prints it",
-    )
-    one.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
+    arguments.add(one, "spec", "data", "code", "device")
     one.add_argument("--experts", type=Path, help="manifest.json of the expert trajectories")
     one.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
-    one.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
-    one.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     export = stages.add_parser("export", help="write a condensed set's images for other programs")
     export.add_argument("condensed", type=Path)
     export.add_argument("folder", type=Path)

@@ -5,7 +5,6 @@ python -m esp_core evaluate --spec JSON --data D.h5 [--condensed S.safetensors] 
 Without --spec, runs `stages.evaluate_set`, which needs no Snakemake.
 """
 
-import argparse
 import csv
 import importlib
 import io
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esp_core.runtime.errors import command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.provenance import canonical, digest
 
 if TYPE_CHECKING:
@@ -207,14 +206,7 @@ def main() -> None:
         # Imported by name, so that a change to that tool reruns no evaluation.
         importlib.import_module("esp_core.stages.evaluate_set").main()
         return
-    parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--spec", type=spec_argument.read, required=True, help="JSON, as `python -m esp_core study CONFIG evaluate …` prints it"
-    )
-    parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
+    parser = arguments.parser("evaluate", __doc__, "a row a seed, .csv", "data", "code", "device")
     parser.add_argument("--condensed", type=Path, help="condensed set; without it the whole training set is used")
-    parser.add_argument("--out", type=Path, required=True, help="a row a seed, .csv")
-    parser.add_argument("--code", default="", help="digest of the code that runs, recorded in every row")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     args = parser.parse_args()
     finish(args.spec, args.data, args.condensed, args.out, args.code, args.device)

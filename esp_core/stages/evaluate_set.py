@@ -6,7 +6,6 @@ A released set has a card, the YAML file beside it. Without `--protocol`, a netw
 accuracy is printed too. Without `--data`, the card's dataset is prepared below `--results`, and official files are downloaded.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from esp_core.distillation.condensed import Condensed, load_condensed
 from esp_core.runtime.errors import UserError, command
 from esp_core.stages import evaluate
 from esp_core.stages.release import Card, read_card, spread
+from esp_core.study import arguments
 from esp_core.study.output_paths import output
 
 JOB = "A job of a study is run by --spec JSON --data D.h5 [--condensed SET] --out ROWS.csv in place of these."
@@ -84,14 +84,13 @@ def _folder(folder: Path, made: Condensed) -> dict[str, Any]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core evaluate", description=(__doc__ or "").partition("\n")[0], epilog=JOB)
+    parser = arguments.named("evaluate", __doc__, epilog=JOB)
     parser.add_argument("set", type=Path, help="the condensed set, .safetensors")
     parser.add_argument("--data", type=Path, help="prepared dataset, .h5, or a folder of images with train and test; the card's by default")
     parser.add_argument("--network", default="convnet3", help="what is trained; convnet3 by default")
     parser.add_argument("--protocol", help="how it is trained, dsa or idc; as the set's card says by default, dsa without one")
     parser.add_argument("--seeds", type=int, default=5, help="trainings; 5 by default")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where a dataset is made; results by default")
-    parser.add_argument("--no-flip", action="store_true", help="a mirrored image is of another class")
+    arguments.add(parser, "device", "no-flip")
     a = parser.parse_args()
     print(run(a.set, a.data, a.network, a.results, a.device, a.protocol, seeds=a.seeds, seed=0, flip=False if a.no_flip else None))

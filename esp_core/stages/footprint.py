@@ -28,7 +28,7 @@ from esp_core.runtime import devices, files, seeds
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.live_memory import LiveBytes
 from esp_core.runtime.progress import Progress
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.trajectories import Trajectories
 
 COLUMNS = "axis,method,ipc,steps,images,bytes,micro_batch,device,torch".split(",")
@@ -150,10 +150,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
 def main() -> None:
     from esp_core import datasets
 
-    parser = spec_argument.parser("footprint", __doc__, "a row a method and case, .csv")
-    parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5; only its shape counts")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:NUMBER")
-    args = parser.parse_args()
+    args = arguments.parser("footprint", __doc__, "a row a method and case, .csv", "data", "device").parse_args()
     data = datasets.load(args.data, torch.device("cpu"))
     channels, size, _ = data.shape
     write(run(args.spec, (channels, size, len(data.classes)), args.device), args.out)

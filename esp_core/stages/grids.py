@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,6 +131,6 @@ def run(spec: dict[str, Any], condensed: list[Path], out: Path) -> None:
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("grids", __doc__, "the figure, .png; .pdf is written beside it")
+    parser = arguments.parser("grids", __doc__, "the figure, .png; .pdf is written beside it")
     parser.add_argument("--condensed", type=Path, nargs="+", required=True, help="condensed sets, .safetensors")
     run(**vars(parser.parse_args()))

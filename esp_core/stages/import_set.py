@@ -6,12 +6,11 @@ The prepared data give the classes, the shape and the normalisation. `space` say
 is never guessed.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from esp_core.runtime.errors import command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 
 
 def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, code: str = "") -> None:
@@ -25,7 +24,7 @@ def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, cod
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core import", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("import", __doc__)
     parser.add_argument("files", type=Path, nargs="+", help=".npz, .pt or .pth, or a folder of pictures by class; several make one set")
     parser.add_argument("--data", type=Path, required=True, help="the prepared dataset that the set is of, .h5")
     parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
@@ -35,8 +34,8 @@ def main() -> None:
         "--labels", choices=("soft", "logits", "hard"), default="soft", help="what labels with a number a class are taken for"
     )
     parser.add_argument("--factor", type=int, default=1, help="small images along a side of a stored one, as IDC has 2; 1 by default")
-    parser.add_argument("--spec", type=spec_argument.read, help="JSON in place of the last four, as the workflow gives it")
-    parser.add_argument("--code", default="", help="digest of the code that runs, recorded with the result")
+    parser.add_argument("--spec", type=arguments.read, help="JSON in place of the last four, as the workflow gives it")
+    arguments.add(parser, "code")
     args = parser.parse_args()
     by_hand = {key: getattr(args, key) for key in ("ipc", "space", "labels", "factor")}
     run(args.spec or by_hand, args.files, args.data, args.out, args.code)

@@ -16,7 +16,7 @@ from esp_core.reporting import reading
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import command
 from esp_core.stages.plots import STYLES
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(spec: dict[str, Any], condensed: Iterable[Path], rows: Iterable[Path], o
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("losses", __doc__, "the figure, .png; .pdf is written beside it")
+    parser = arguments.parser("losses", __doc__, "the figure, .png; .pdf is written beside it")
     parser.add_argument("--condensed", type=Path, nargs="*", default=[], help="condensed sets of the cell, .safetensors")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs on them, .csv")
     run(**vars(parser.parse_args()))

@@ -16,7 +16,7 @@ from esp_core.reporting import reading
 from esp_core.reporting.saving import save
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.files import write
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.layouts import DATASET_TITLES, NETWORK_TITLES
 
 if TYPE_CHECKING:
@@ -120,6 +120,6 @@ def run(spec: dict[str, Any], rows: list[Path], out: Path) -> None:
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("plots", __doc__, "the figure, .png; .pdf is written beside it")
+    parser = arguments.parser("plots", __doc__, "the figure, .png; .pdf is written beside it")
     parser.add_argument("--rows", type=Path, nargs="+", required=True, help="figure7.csv, or the per-seed rows of Figure 8's runs, .csv")
     run(**vars(parser.parse_args()))

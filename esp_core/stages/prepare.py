@@ -6,20 +6,17 @@ An official dataset also needs --files, the list that `python -m esp_core downlo
 and files that were left out or changed, by reason.
 """
 
-import argparse
 from pathlib import Path
 
 from esp_core.datasets.preparing import prepare
 from esp_core.runtime.errors import command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 
 
 @command
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--spec", type=spec_argument.read, required=True, help="dataset, kind, options and study_seed, as JSON")
+    parser = arguments.parser("prepare", __doc__, "the HDF5 file to write")
     parser.add_argument("--files", type=Path, help="files.json of an official dataset")
-    parser.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")
-    arguments = parser.parse_args()
-    prepare(arguments.spec, arguments.out, arguments.files)
+    args = parser.parse_args()
+    prepare(args.spec, args.out, args.files)

@@ -6,7 +6,6 @@ It copies what a study has distilled and tested: sets, cards and, below `evaluat
 beside the set; README.md in the folder lists all. `python -m esp_core evaluate SET` repeats the test of a card.
 """
 
-import argparse
 import json
 import shutil
 import time
@@ -20,6 +19,7 @@ from esp_core.datasets.official import sha256
 from esp_core.reporting import reading, rendering, table_text
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
+from esp_core.study import arguments
 from esp_core.study.config import Study, load
 from esp_core.study.job_specs import spec
 from esp_core.study.layouts import DATASET_TITLES, METHOD_TITLES, NETWORK_TITLES
@@ -144,7 +144,7 @@ def read_card(path: Path) -> Card:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core release", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("release", __doc__)
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("make", help="put a study's condensed sets into a folder, with cards")
     one.add_argument("config", type=Path, help="the study")

@@ -12,7 +12,7 @@ import yaml
 
 from esp_core.runtime.errors import command
 from esp_core.runtime.files import write
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 
 
 def run(spec: dict[str, Any], out: Path) -> None:
@@ -26,4 +26,4 @@ def run(spec: dict[str, Any], out: Path) -> None:
 
 @command
 def main() -> None:
-    run(**vars(spec_argument.parser("settings", __doc__, "the configuration, .yaml; .html is written beside it").parse_args()))
+    run(**vars(arguments.parser("settings", __doc__, "the configuration, .yaml; .html is written beside it").parse_args()))

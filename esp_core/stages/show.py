@@ -3,7 +3,6 @@
 python -m esp_core show results/STUDY
 """
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from esp_core.reporting import rendering, summary, table_text
 from esp_core.runtime.errors import UserError, command
+from esp_core.study import arguments
 from esp_core.study.layouts import layout
 
 
@@ -35,6 +35,6 @@ def show(results: Path, width: int) -> str:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core show", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("show", __doc__)
     parser.add_argument("study", type=Path, help="folder of the study, results/STUDY")
     print(show(parser.parse_args().study, shutil.get_terminal_size((120, 24)).columns))

@@ -13,7 +13,7 @@ from typing import Any
 
 from esp_core.reporting import reading, rendering, summary, table_text
 from esp_core.runtime.errors import command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.layouts import layout
 from esp_core.study.provenance import canonical, digest
 
@@ -43,7 +43,7 @@ def run(spec: dict[str, Any], rows: Iterable[Path], published: Path, out: Path) 
 
 @command
 def main() -> None:
-    parser = spec_argument.parser("tables", __doc__, "the table, .csv; .md, .tex and .html are written beside it")
+    parser = arguments.parser("tables", __doc__, "the table, .csv; .md, .tex and .html are written beside it")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="the per-seed rows of runs, .csv")
     parser.add_argument("--published", type=Path, required=True, help="the paper's numbers, esp_core/reporting/published.csv")
     run(**vars(parser.parse_args()))

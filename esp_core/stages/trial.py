@@ -3,7 +3,6 @@
 python -m esp_core trial --spec JSON --data D.h5 --out TRIAL.json
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from esp_core.networks import trial
 from esp_core.parametrisations import RealImages, Task
 from esp_core.runtime import files
 from esp_core.runtime.errors import UserError, command
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 from esp_core.study.provenance import canonical
 
 
@@ -98,11 +97,5 @@ class _Blank(RealImages):
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core trial", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--spec", type=spec_argument.read, required=True, help="JSON, as `python -m esp_core study CONFIG trial NAME` prints it"
-    )
-    parser.add_argument("--data", type=Path, required=True, help="prepared dataset, .h5")
-    parser.add_argument("--out", type=Path, required=True, help="what was tried, .json")
-    args = parser.parse_args()
+    args = arguments.parser("trial", __doc__, "what was tried, .json", "data").parse_args()
     run(args.spec, args.data, args.out)

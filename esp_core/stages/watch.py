@@ -5,7 +5,6 @@
 A line per job: how far it is, the time left, its loss or accuracy, and the age of that line. A killed job is shown for an hour.
 """
 
-import argparse
 import re
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from esp_core.runtime.errors import UserError, command
 from esp_core.runtime.progress import clock
+from esp_core.study import arguments
 
 LINE = re.compile(r".*: (?P<step>(?P<count>\d+)/(?P<total>\d+) \w+), [^,]+, (?P<left>\S+) left(?:, (?P<note>.*))?")  # as Progress writes it
 TAIL = 1 << 16  # bytes read from the end of a log
@@ -48,6 +48,6 @@ def _row(folder: Path, path: Path, now: float) -> Iterator[tuple[str, str, str, 
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m esp_core watch", description=(__doc__ or "").partition("\n")[0])
+    parser = arguments.named("watch", __doc__)
     parser.add_argument("folder", type=Path, help="results/STUDY, or the folder of its logs")
     print(run(parser.parse_args().folder, time.time()))

@@ -17,7 +17,7 @@ NO_EFFECT_ON_RESULTS = frozenset(
         "esp_core",
         "esp_core.runtime.progress",
         "esp_core.runtime.errors",
-        *(f"esp_core.study.{name}" for name in ("kinds", "provenance", "schema", "spec_argument")),
+        *(f"esp_core.study.{name}" for name in ("kinds", "provenance", "schema", "arguments")),
     }
 )
 

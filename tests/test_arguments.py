@@ -11,7 +11,7 @@ import pytest
 from esp_core import __main__
 from esp_core.runtime.errors import UserError
 from esp_core.stages.prepare import prepare
-from esp_core.study import spec_argument
+from esp_core.study import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_DATA = ("distill run", "evaluate", "experts train")
@@ -21,7 +21,7 @@ STAGES = (*READ_DATA, "prepare", "settings", "download")
 def test_a_file_reads_as_the_text_in_it(tmp_path):
     spec = {"ipc": 1, "recipe": {"iterations": 0, "cells": [{"a": 1}]}}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
-    assert spec_argument.read(str(tmp_path / "spec.json")) == spec_argument.read(json.dumps(spec)) == spec
+    assert arguments.read(str(tmp_path / "spec.json")) == arguments.read(json.dumps(spec)) == spec
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_a_file_reads_as_the_text_in_it(tmp_path):
 )
 def test_anything_else_is_one_line(text, told):
     with pytest.raises(UserError) as error:
-        spec_argument.read(text)
+        arguments.read(text)
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_key_is_named_at_any_depth():
-    spec = spec_argument.read('{"recipe": {"objectives": [{}]}}')
+    spec = arguments.read('{"recipe": {"objectives": [{}]}}')
     for place, key in ((spec, "ipc"), (spec["recipe"], "iterations"), (spec["recipe"]["objectives"][0], "kind")):
         with pytest.raises(UserError, match=f"--spec: lacks the key {key}; print a complete one"):
             place[key]
