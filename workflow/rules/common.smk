@@ -117,7 +117,9 @@ def code_of(stage):
 def arguments(stage, wildcards):
     given = {"ipc": "0", "method": FULL, **dict(wildcards.items())}
     spelled = {"shard": lambda text: str(int(text)), "table": table_name}
-    return [spelled.get(name, str)(given[name]) for name in output_paths.ARGUMENTS[stage]]
+    return [
+        spelled.get(name, str)(given[name]) for name in output_paths.ARGUMENTS[stage]
+    ]
 
 
 def table_name(text):
