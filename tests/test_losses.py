@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from test_tables import put
 
-from esp_core.distillation import condensed
-from esp_core.stages import distill, losses
+from esp_core.distillation import checkpoint, condensed
+from esp_core.stages import losses
 from esp_core.study.config import Study
 
 HEADERS = {
@@ -51,7 +51,7 @@ def test_the_training_loss_is_the_mean_over_seeds():
 @pytest.mark.parametrize(("count", "first", "between"), [(0, None, 0), (1, 20, 0), (100, 20, 20), (101, 20, 40), (250, 20, 60)])
 def test_a_header_holds_a_hundred_points_at_most_and_the_last(count, first, between):
     seen = [(20 * i, {"kernel": 1 / i}) for i in range(1, count + 1)]
-    curve = losses.parsed(distill._Losses(seen).curves().get("kernel", ""))
+    curve = losses.parsed(checkpoint.Losses(seen).curves().get("kernel", ""))
     assert len(curve) <= 100 and [step for step, _ in curve][-1:] == [20 * count] * bool(count)
     assert all(value == pytest.approx(20 / step, rel=1e-3) for step, value in curve)
     if count:
