@@ -104,6 +104,13 @@ def load_condensed(path: str | Path) -> Condensed:
     return Condensed(images, labels, tuple(header["classes"]), synthetic.task, header, soft)
 
 
+def copy(path: Path, out: Path, facts: dict[str, Any]) -> None:
+    """Write the condensed set at `path` to `out`, with `facts` in its metadata. Raises UserError if it is not one or is damaged."""
+    synthetic, soft, header = _open(path)
+    made = {key: value for key, value in header.items() if key not in ("task", "parametrisation", "classes")}
+    save_condensed(out, synthetic, header["parametrisation"], tuple(header["classes"]), {**made, **facts}, soft)
+
+
 def check_data(path: Path, condensed: Condensed, data: "Dataset") -> None:
     """Raise UserError if the set at `path` was made for other classes, another class order, image shape or normalisation."""
     task = condensed.task

@@ -1,6 +1,6 @@
-"""Read condensed sets that other people's code made, check them against the data, and write them as sets of ours.
+"""Read condensed sets that other people made, check them against the data, and write them as sets of a study.
 
-Accepted: an `.npz` with images and labels (RFAD, KIP); the `.pt` of DC, DSA and DM with {"data": [[images, labels], …]}; the files of MTT
+Accepted: a `.safetensors` that this package wrote; an `.npz` with images and labels (RFAD, KIP); the `.pt` of DC, DSA and DM with {"data": [[images, labels], …]}; the files of MTT
 and DATM, one for images, one for labels, one for a learned learning rate; IDC's `.pt` with a pair; a folder of pictures per class.
 No code in a `.pt` is ever run: the file may hold only tensors and plain values.
 """
@@ -20,11 +20,12 @@ from esp_core import parametrisations
 from esp_core.datasets import Dataset, arrays, folders, imagefolder
 from esp_core.datasets.official import sha256
 from esp_core.datasets.source import check_labels
-from esp_core.distillation.condensed import save_condensed
+from esp_core.distillation.condensed import check_data, copy, load_condensed, save_condensed
 from esp_core.parametrisations import Task
 from esp_core.runtime.errors import UserError
 from esp_core.study.provenance import canonical, digest
 
+OWN = ".safetensors"  # the suffix of sets that this package wrote
 ROUNDING = 1e-3  # by which pixels may lie outside [0, 1]
 SPACES = {
     "unit": "pixels in [0, 1], or 0 to 255 in uint8",
@@ -49,6 +50,8 @@ class Wish:
 
 def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: dict[str, Any]) -> str:
     """Write the set in `files` to `out`, atomically; return a line that says what was written. Raises UserError if it does not fit."""
+    if any(file.suffix == OWN for file in files):
+        return _own(files, data, wish, out, metadata)
     where = ", ".join(map(str, files))
     found = _read(files, data.classes)
     pixels, soft = _images(found["images"], data, where), None
@@ -73,6 +76,19 @@ def run(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: d
     deviations = f"deviation {pixels.std():.2f}, of the data's {data.normalise(data.train.images[:1000]).std():.2f}"
     over = f", more than that of IPC {wish.ipc}" if used > task.budget else ""
     return f"{out}: {synthetic.images} images of {len(counts)} classes, {used:,} numbers of a budget of {task.budget:,}{over}; {deviations}"
+
+
+def _own(files: Sequence[Path], data: Dataset, wish: Wish, out: Path, metadata: dict[str, Any]) -> str:
+    """Copy a set that this package wrote: its file says what the numbers, the labels and the images are."""
+    where = ", ".join(map(str, files))
+    if len(files) > 1:
+        raise UserError(f"{where}: a {OWN} is a whole set; give it alone")
+    found = load_condensed(files[0])
+    check_data(files[0], found, data)
+    if found.task.ipc != wish.ipc:
+        raise UserError(f"{where}: a set of IPC {found.task.ipc}, wanted as one of IPC {wish.ipc}; give the set of that IPC")
+    copy(files[0], out, {"files": {files[0].name: _sha256(files[0])}, **metadata})
+    return f"{out}: {len(found.images)} images of {len(found.classes)} classes, {found.metadata['budget_used']:,} numbers"
 
 
 def _read(files: Sequence[Path], classes: Sequence[str]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from esp_core import objectives
 from esp_core.datasets import catalogue
+from esp_core.distillation.condensed import load_condensed
 from esp_core.distillation.memory import DOUBLE_BACKWARD, SHARE
 from esp_core.objectives import Objective
 from esp_core.planning.counting import Count, Shape, network, shape, synthetic
@@ -160,9 +161,17 @@ def _factors(section: str, kind: str | None) -> dict[str, Any]:
 def _evaluate(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     net, protocol, images = network(job["network"], data), job["protocol"], data.train
     if job["ipc"]:
-        images, _ = synthetic(study.recipe(job["dataset"], job["ipc"], job["method"])["parametrisation"], job["ipc"], data)
+        images = _decoded(study, (job["dataset"], job["ipc"], job["method"]), data)
     seconds = on.values["start"] + on.values["first"] + job["seeds"] * _training(on, net, data, images, protocol)
     return Cost(seconds, rate("disk", "rows") * job["seeds"] / 5, _training_memory(on, net, data, min(images, protocol["batch"])), True)
+
+
+def _decoded(study: Study, cell: tuple[str, int, str], data: Shape) -> int:
+    """The number of images of a condensed set, as its recipe or, for one that is imported, its file says."""
+    if study.is_imported(cell[2]) and study.is_own_format(cell[2]):
+        return len(load_condensed(study.files(*cell)[0]).images)
+    images, _ = synthetic(study.recipe(*cell)["parametrisation"], cell[1], data)
+    return images
 
 
 def _footprint(study: Study, on: Device, job: Spec, data: Shape) -> Cost:

@@ -1,9 +1,9 @@
-"""Stage `import_set`: import a condensed set that other people's code made, to evaluate it like ours.
+"""Stage `import_set`: import a condensed set that other people made, to evaluate it like ours.
 
     python -m esp_core import FILE… --data D.h5 --ipc 10 --space unit|normalised|zca --out S.safetensors
 
 The prepared data give the classes, the shape and the normalisation. `space` says what the numbers of the images are; it must be given and
-is never guessed.
+is never guessed. Only a `.safetensors` of this package needs none: it says so itself.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, cod
 @command
 def main() -> None:
     parser = arguments.named("import", __doc__)
-    parser.add_argument("files", type=Path, nargs="+", help=".npz, .pt or .pth, or a folder of pictures by class; several make one set")
+    parser.add_argument("files", type=Path, nargs="+", help=".safetensors, .npz, .pt or .pth, or a folder of pictures by class; several make one set")
     parser.add_argument("--data", type=Path, required=True, help="the prepared dataset that the set is of, .h5")
     parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
     parser.add_argument("--ipc", type=int, default=1, help="images per class that its budget is held against; 1 by default")

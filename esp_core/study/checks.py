@@ -189,7 +189,9 @@ def _imported(study: "Study", name: str) -> Iterator[str]:
     own, key, known = study.methods[name], f"methods.{name}", ("import", "title", *BESIDE_IMPORT)
     more = (setting for setting in own if setting not in known)
     yield from (f"{key}.{setting}: a set that is imported has no recipe{schema.allowed(setting, known)}" for setting in more)
-    if "space" not in own:
+    if study.is_own_format(name):
+        yield from (f"{key}.{setting}: has no meaning for a .safetensors; leave it out" for setting in BESIDE_IMPORT if setting in own)
+    elif "space" not in own:
         yield f"{key}.space: missing; give what the numbers of its images are, unit, normalised or zca"
     for dataset, ipc in study.cells:
         if (space := own.get("space", "unit")) != "unit" and (space == "zca") != bool(study.datasets[dataset]["whiten"]):

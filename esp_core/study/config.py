@@ -9,6 +9,7 @@ No torch, since the Snakefile imports this.
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -109,14 +110,19 @@ class Study:
         return methods.uses_experts(self.recipe(dataset, ipc, method))
 
     def is_imported(self, method: str) -> bool:
-        """Whether the sets of `method` are read from files that other people's code made."""
+        """Whether the sets of `method` are read from files."""
         return methods.is_imported(method, self.methods)
+
+    def is_own_format(self, method: str) -> bool:
+        """Whether an imported set is a file that this package wrote, which says what its numbers are."""
+        given = self.methods[method]["import"]
+        return str(given if isinstance(given, str) else given[0]).endswith(".safetensors")
 
     def files(self, dataset: str, ipc: int, method: str) -> list[Path]:
         """The files of an imported set."""
-        given = self.methods[method]["import"]
+        given, cell = self.methods[method]["import"], {"{dataset}": dataset, "{ipc}": str(ipc), "{method}": method}
         names = [given] if isinstance(given, str) else given
-        return [folders.located(name.replace("{dataset}", dataset).replace("{ipc}", str(ipc))) for name in names]
+        return [folders.located(re.sub("|".join(cell), lambda found: cell[found[0]], name)) for name in names]
 
     # What the study makes.
 

@@ -105,7 +105,7 @@ def _distill(study: Study, dataset: str, ipc: str, method: str) -> Spec:
 
 def _import_set(study: Study, dataset: str, ipc: str, method: str) -> Spec:
     own = study.methods[method]
-    asked = {"space": own["space"], "labels": own.get("labels", "soft"), "factor": own.get("factor", 1)}
+    asked = {"space": own.get("space"), "labels": own.get("labels", "soft"), "factor": own.get("factor", 1)}
     folders = [identity("imagefolder", {"path": str(file)}) for file in study.files(dataset, int(ipc), method) if file.is_dir()]
     return {"dataset": dataset, "ipc": int(ipc), "method": method, **asked, **({"own": folders} if folders else {})}
 

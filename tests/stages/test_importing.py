@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from small import CLASSES, LATENT, NETWORK, SIZE, dataset
 
 from esp_core import datasets, load_condensed, parametrisations
@@ -173,6 +175,40 @@ def test_a_set_of_ours_goes_out_and_comes_in_again(tmp_path, kind, form, space):
     one, other = load_condensed(path), load_condensed(out)
     torch.testing.assert_close(one.images, other.images, rtol=0, atol=1e-6)
     assert torch.equal(one.labels, other.labels) and accuracies(out) == accuracies(path)
+
+
+def of_this_package(path, ipc=2):
+    task = Task(CLASSES, ipc, 1, SIZE, dataset().normalisation)
+    synthetic = parametrisations.build(task, **LATENT)
+    synthetic.initialise(torch.Generator().manual_seed(0), None)
+    soft = torch.rand(synthetic.images, CLASSES, generator=torch.Generator().manual_seed(1)).softmax(1)
+    save_condensed(path, synthetic, LATENT, dataset().classes, {"learned": {"step_size": 0.03}, "code": "old"}, soft)
+    return {"ipc": 2, "space": None, "labels": "soft", "factor": 1}
+
+
+def test_a_file_of_this_package_is_taken_with_its_codes_and_what_it_says_of_itself(tmp_path):
+    path, out = tmp_path / "set.safetensors", tmp_path / "again.safetensors"
+    import_set.run(of_this_package(path), [path], Path("data.h5"), out, "new")
+    one, other = load_file(path), load_file(out)
+    assert one.keys() == other.keys() > {"labels"} and all(torch.equal(one[name], other[name]) for name in one)
+    made = load_condensed(out)
+    assert made.lr == 0.03 and made.metadata["code"] == "new" and made.metadata["files"] == {path.name: sha256(path.read_bytes()).hexdigest()}
+    assert accuracies(out) == accuracies(path)
+
+
+def test_a_file_of_this_package_that_does_not_fit_is_one_line(tmp_path, monkeypatch):
+    path, out = tmp_path / "set.safetensors", tmp_path / "none"
+    spec = of_this_package(path)
+    for ipc, files, told in ((3, [path], "set.safetensors: a set of IPC 2, wanted as one of IPC 3"), (2, [path, path], "is a whole set; give it")):
+        with pytest.raises(UserError, match=told):
+            import_set.run({**spec, "ipc": ipc}, files, Path("data.h5"), out)
+    monkeypatch.setattr(datasets, "load", lambda *_: replace(dataset(), classes=("b", "a", "c")))
+    with pytest.raises(UserError, match="set.safetensors: its class 0 of 3 is 'a', that of the data small 'b'"):
+        import_set.run(spec, [path], Path("data.h5"), out)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="set.safetensors: "):
+        import_set.run(spec, [path], Path("data.h5"), out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(("named", "told"), [(("c", "a", "b"), None), (("10", "2", "1"), None), (("a", "b", "x"), "are not the 3 classes")])

@@ -12,7 +12,9 @@ from esp_core.planning.rates import device
 from esp_core.runtime.errors import UserError
 from esp_core.study import job_specs
 from esp_core.study.config import Study
+from esp_core.study.provenance import ROOT
 
+RELEASED = str(ROOT / "released" / "{dataset}" / "{dataset}-ipc-{ipc}-{method}.safetensors")
 THEIRS = {"import": "sets/{dataset}-{ipc}.npz", "space": "unit", "title": "Theirs"}
 
 
@@ -66,6 +68,15 @@ def test_the_plan_and_the_list_of_jobs_know_it(study):
     assert job_specs.spec(made, "trial", "digits")["sets"] == []
 
 
+def test_a_released_set_is_planned_with_as_many_images_as_its_file_holds():
+    methods = {name: {"import": RELEASED} for name in ("dm", "esp")}
+    study = Study({"study": "few", "datasets": {"cifar10": {"ipc": [1], "normalisation": "published"}}, "methods": methods})
+    assert job_specs.spec(study, "import_set", "cifar10", "1", "esp")["space"] is None
+    per_image = cost(study, device("cpu"), "evaluate", "cifar10", "1", "esp", "convnet3").seconds / 800
+    assert len(load_condensed(study.files("cifar10", 1, "esp")[0]).images) == 800
+    assert cost(study, device("cpu"), "evaluate", "cifar10", "1", "dm", "convnet3").seconds < 100 * per_image
+
+
 @pytest.mark.parametrize(
     ("settings", "more", "told"),
     [
@@ -74,6 +85,7 @@ def test_the_plan_and_the_list_of_jobs_know_it(study):
         ({"space": "pixels"}, {}, "methods.theirs.space: 'pixels' is unknown; allowed: unit, normalised, zca"),
         ({"space": "zca"}, {}, "methods.theirs.space: zca, but datasets.digits.whiten is null; change one of them"),
         ({"space": "normalised"}, {"whiten": "zca"}, "methods.theirs.space: normalised, but datasets.digits.whiten is zca"),
+        ({"import": RELEASED.format(dataset="cifar10", ipc=1, method="dm")}, {}, "methods.theirs.space: has no meaning for a .safetensors; leave it out"),
         ({"import": []}, {}, r"methods.theirs.import: \[\] is not allowed; allowed: at least 1 entry"),
         ({"import": ["none.pt"]}, {}, "methods.theirs.import: none.pt: no such file, for digits at IPC 1; put it there"),
         ({}, {"random": {"space": "unit"}}, "methods.random.space: has no meaning here; allowed: beside import"),
