@@ -1,8 +1,8 @@
 """Read condensed sets that other people made, check them against the data, and write them as sets of a study.
 
-Accepted: a `.safetensors` that this package wrote; an `.npz` with images and labels (RFAD, KIP); the `.pt` of DC, DSA and DM with {"data": [[images, labels], …]}; the files of MTT
-and DATM, one for images, one for labels, one for a learned learning rate; IDC's `.pt` with a pair; a folder of pictures per class.
-No code in a `.pt` is ever run: the file may hold only tensors and plain values.
+Accepted: a `.safetensors` that this package wrote; an `.npz` with images and labels (RFAD, KIP); the `.pt` of DC, DSA and DM with
+{"data": [[images, labels], …]}; the files of MTT and DATM, one for images, one for labels, one for a learned learning rate; IDC's `.pt`
+with a pair; a folder of pictures per class. No code in a `.pt` is ever run: the file may hold only tensors and plain values.
 """
 
 import pickle

@@ -15,6 +15,7 @@ from esp_core.study.config import Study
 from esp_core.study.provenance import ROOT
 
 RELEASED = str(ROOT / "released" / "{dataset}" / "{dataset}-ipc-{ipc}-{method}.safetensors")
+RELEASED_DM = RELEASED.format(dataset="cifar10", ipc=1, method="dm")
 THEIRS = {"import": "sets/{dataset}-{ipc}.npz", "space": "unit", "title": "Theirs"}
 
 
@@ -85,7 +86,7 @@ def test_a_released_set_is_planned_with_as_many_images_as_its_file_holds():
         ({"space": "pixels"}, {}, "methods.theirs.space: 'pixels' is unknown; allowed: unit, normalised, zca"),
         ({"space": "zca"}, {}, "methods.theirs.space: zca, but datasets.digits.whiten is null; change one of them"),
         ({"space": "normalised"}, {"whiten": "zca"}, "methods.theirs.space: normalised, but datasets.digits.whiten is zca"),
-        ({"import": RELEASED.format(dataset="cifar10", ipc=1, method="dm")}, {}, "methods.theirs.space: has no meaning for a .safetensors; leave it out"),
+        ({"import": RELEASED_DM}, {}, "methods.theirs.space: has no meaning for a .safetensors; leave it out"),
         ({"import": []}, {}, r"methods.theirs.import: \[\] is not allowed; allowed: at least 1 entry"),
         ({"import": ["none.pt"]}, {}, "methods.theirs.import: none.pt: no such file, for digits at IPC 1; put it there"),
         ({}, {"random": {"space": "unit"}}, "methods.random.space: has no meaning here; allowed: beside import"),
