@@ -25,7 +25,8 @@ def run(spec: dict[str, Any], files: list[Path], data_path: Path, out: Path, cod
 @command
 def main() -> None:
     parser = arguments.named("import", __doc__)
-    parser.add_argument("files", type=Path, nargs="+", help=".safetensors, .npz, .pt, .pth or a folder of pictures by class; several make one set")
+    known = ".safetensors, .npz, .pt, .pth or a folder of pictures by class; several make one set"
+    parser.add_argument("files", type=Path, nargs="+", help=known)
     parser.add_argument("--data", type=Path, required=True, help="the prepared dataset that the set is of, .h5")
     parser.add_argument("--out", type=Path, required=True, help="the condensed set, .safetensors")
     parser.add_argument("--ipc", type=int, default=1, help="images per class that its budget is held against; 1 by default")
