@@ -24,6 +24,7 @@ from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training import engine, epoch, protocol
+from esp_core.training.compile_policy import Work
 
 NETWORKS = ("convnet3", "resnet10", "densenet121", "efficientnetv2s")
 TESTED = 10_000  # images of CIFAR-10's test set
@@ -107,7 +108,7 @@ def made(arguments: argparse.Namespace, name: str, images: epoch.Images, way: st
     network = networks.build(name, 3, arguments.size, 10, seed=0, **own).to(images.labels.device)
     whole = protocol.Protocol.from_spec(methods.protocol("dsa", {"epochs": arguments.job}))
     trained = {size: arguments.seeds * n for size, n in epoch.sizes(len(images), whole.batch, whole.epochs).items()}
-    work = engine.Work(trained, arguments.seeds * TESTED)
+    work = Work(trained, arguments.seeds * TESTED)
     plan = engine.plan(network, images.sample(), work, "auto") if way == "auto" else engine.Plan()
     start = time.perf_counter()
     ready = engine.Engine(network, plan, images.sample())

@@ -32,6 +32,7 @@ from esp_core.datasets import Dataset, Split
 from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.training import engine
+from esp_core.training.compile_policy import Work
 from esp_core.trajectories.trainer import Recipe, Trainer
 
 EXPERT_IMAGES, EXPERT_EPOCHS, EXPERT_OPERATIONS = 50_000, 50, 0.76e15  # one of the paper's CIFAR-10 experts
@@ -102,7 +103,7 @@ def ours(data: Dataset, arguments: argparse.Namespace) -> dict[str, Any]:
     device, recipe, network = data.train.images.device, recipe_of(arguments), network_of(arguments)
     devices.reuse_memory()
     network.to(device)
-    work = engine.Work({recipe.batch: len(data.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
+    work = Work({recipe.batch: len(data.train) if arguments.quick else EXPERT_IMAGES * EXPERT_EPOCHS})
     chosen = engine.plan(network, data.normalise(data.train.images[:1]), work, recipe.precision)
     start = time.perf_counter()
     trainer = Trainer(network, recipe, data, chosen)  # compiles

@@ -25,6 +25,7 @@ from esp_core.datasets.normalisation import Normalisation
 from esp_core.runtime import devices, seeds
 from esp_core.study import methods
 from esp_core.training import engine, epoch, protocol
+from esp_core.training.compile_policy import Work
 
 WAYS = {"float32 eager": ("float32", "never"), "bfloat16": ("bfloat16", "auto")}
 TRAIN = 50_000
@@ -81,7 +82,7 @@ class Runs:
         once = epoch.sizes(10 * arguments.ipc, self.protocol.batch, self.protocol.epochs)
         trained = {size: arguments.seeds * n for size, n in once.items()}
         network, sample = self._network(0), self._images(0).sample()
-        plan = engine.plan(network, sample, engine.Work(trained, arguments.seeds * len(data.test)), precision, compile_)
+        plan = engine.plan(network, sample, Work(trained, arguments.seeds * len(data.test)), precision, compile_)
         self.engine = engine.Engine(network, plan, sample)
 
     def accuracy(self, seed: int, test: epoch.Images) -> float:

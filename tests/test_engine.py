@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from esp_core import networks
 from esp_core.runtime.errors import UserError
 from esp_core.training import compile_policy, engine
-from esp_core.training.engine import TEST_BATCH, Engine, Plan, Work
+from esp_core.training.compile_policy import Work
+from esp_core.training.engine import TEST_BATCH, Engine, Plan
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 CIFAR10 = Work({256: 50 * 49_920, 80: 50 * 80})

@@ -15,7 +15,9 @@ from esp_core.planning.counting import Count, Shape, network, shape, synthetic
 from esp_core.planning.rates import Device, rate, rates
 from esp_core.study.config import Study
 from esp_core.study.job_specs import Spec, spec
-from esp_core.training.compile_policy import TRAINING, TRAINING_WORTH_COMPILING, WORTH_COMPILING
+from esp_core.training.compile_policy import TRAINING, WORTH_COMPILING, Work, worth_compiling
+from esp_core.training.epoch import sizes
+from esp_core.trajectories.trainer import LONG
 
 FLOAT, INT16 = 4, 2
 
@@ -73,25 +75,39 @@ def _matrix(job: Spec, data: Shape) -> float:
 
 def _experts(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     training, net = job["training"], network(job["network"], data)
-    images = data.train * (1 - job.get("validation", 0))
-    compiled = _pays(TRAINING * images * training["epochs"] * net.operations, on, TRAINING_WORTH_COMPILING)
-    one = _training(on, net, data, images, training, on.values["compiled"] if compiled else 1)
-    seconds = on.values["start"] + on.values["first"] + (on.values["compilation"] if compiled else 0) + job["count"] * one
+    images = round(data.train * (1 - job.get("validation", 0)))
+    one = _Training(on, net, data.size, images, data.test, training["batch"], training["epochs"])
+    chosen = worth_compiling(on.type, net.operations, Work(sizes(images, training["batch"], LONG)), net.batch_norm)
+    seconds = on.values["start"] + on.values["first"] + one.seconds(job["count"], *chosen)
     disk = job["count"] * (net.parameters * job["keep"] * INT16 + rate("disk", "expert"))
     kept = net.parameters * job["keep"] * FLOAT  # the trajectory of one expert
     return Cost(seconds, disk, _training_memory(on, net, data, training["batch"]) + kept, True)
 
 
-def _pays(work: float, on: Device, worth: Mapping[str, float] = WORTH_COMPILING) -> bool:
-    """Whether `work` operations are worth compiling."""
-    return work >= worth["cuda" if on.is_gpu else "cpu"]
+@dataclass(frozen=True)
+class _Training:
+    """The training of a network of `size` pixels on `images`, and its test on `tested` images."""
 
+    on: Device
+    net: Count
+    size: int
+    images: int
+    tested: int
+    batch: int
+    epochs: int
 
-def _training(on: Device, net: Count, data: Shape, images: float, settings: Mapping[str, Any], faster: float = 1) -> float:
-    """Seconds to train a network on `images` for the epochs and batch size in `settings`, and to test it."""
-    forward = on.forward(net) / on.speed_up(data.size) / faster
-    epochs = settings["epochs"]
-    return epochs * math.ceil(images / settings["batch"]) * on.step(net) + (epochs * images * TRAINING + data.test) * forward
+    def work(self, networks: int) -> Work:
+        """The images of so many such trainings, by batch size, and those of their tests."""
+        trained = sizes(self.images, self.batch, self.epochs)
+        return Work({size: count * networks for size, count in trained.items()}, self.tested * networks)
+
+    def seconds(self, networks: int, compiled: tuple[int, ...], tests: bool) -> float:
+        """Seconds for so many networks, where batches of the sizes `compiled`, and the test pass where `tests`, are compiled once."""
+        work, forward, faster = self.work(networks), self.on.forward(self.net) / self.on.speed_up(self.size), self.on.values["compiled"]
+        steps = networks * self.epochs * math.ceil(self.images / self.batch) * self.on.step(self.net)
+        trained = sum(TRAINING * count / (faster if size in compiled else 1) for size, count in work.trained.items())
+        tested = work.tested / (faster if tests else 1)
+        return (self.on.values["compilation"] if compiled or tests else 0) + steps + (trained + tested) * forward
 
 
 def _trial(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
@@ -110,7 +126,7 @@ def _distill(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     batch = min(recipe["synthetic_batch"] or images, (recipe["synthetic_per_class"] or images) * data.classes, images)
     step = _outer_step(on, net, decoding, data, recipe, batch)
     work = recipe["iterations"] * sum(_passes(data, recipe, batch)) * net.operations
-    if _pays(work, on) and _compiles(recipe):
+    if work >= WORTH_COMPILING[on.type] and _compiles(recipe):
         seconds, step = seconds + on.values["compilation"], step / on.values["traced"]
     seconds += on.values["first"] + recipe["iterations"] * step
     return Cost(seconds, disk, memory + _distill_memory(on, net, decoding, data, recipe, batch), True, tuple(_unfamiliar(recipe)))
@@ -162,7 +178,9 @@ def _evaluate(study: Study, on: Device, job: Spec, data: Shape) -> Cost:
     net, protocol, images = network(job["network"], data), job["protocol"], data.train
     if job["ipc"]:
         images = _decoded(study, (job["dataset"], job["ipc"], job["method"]), data)
-    seconds = on.values["start"] + on.values["first"] + job["seeds"] * _training(on, net, data, images, protocol)
+    training = _Training(on, net, data.size, images, data.test, protocol["batch"], protocol["epochs"])
+    chosen = worth_compiling(on.type, net.operations, training.work(job["seeds"]), net.batch_norm)
+    seconds = on.values["start"] + on.values["first"] + training.seconds(job["seeds"], *chosen)
     return Cost(seconds, rate("disk", "rows") * job["seeds"] / 5, _training_memory(on, net, data, min(images, protocol["batch"])), True)
 
 
@@ -202,7 +220,7 @@ def _training_memory(on: Device, net: Count, data: Shape, batch: int) -> float:
 def _distill_memory(on: Device, net: Count, decoding: Count, data: Shape, recipe: Mapping[str, Any], batch: int) -> float:
     """The synthetic set, as far as it fits the job's share of the device; the student's complete graph if `trajectory` stores it."""
     image = (net.kept + decoding.kept) * DOUBLE_BACKWARD
-    graph = min(min(recipe["micro_batch"] or batch, batch) * image, on.total_memory * SHARE)
+    graph = min(min(recipe["micro_batch"] or batch, batch) * image, on.total_memory * SHARE / on.share)
     trajectory = recipe["objectives"].get("trajectory")
     if trajectory and trajectory.get("memory", "graph") == "graph":
         graph = min(trajectory.get("batch") or batch, batch) * image * trajectory.get("steps", 1)

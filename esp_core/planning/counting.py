@@ -5,7 +5,7 @@ Counts are made on torch's `meta` device, where tensors have shapes but no value
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from esp_core.runtime.live_memory import LiveBytes
 from esp_core.study.config import Study
 from esp_core.study.provenance import canonical
 from esp_core.training.compile_policy import operations
+from esp_core.training.engine import has_batch_norm
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Shape:
 @dataclass(frozen=True)
 class Count:
     """Counts for one image in a forward pass: operations (multiply and add are two), values written, calls that write them, and bytes that
-    autograd saves for the backward pass; and the number of parameters."""
+    autograd saves for the backward pass; the number of parameters; and whether the network has batch norm."""
 
     operations: float
     activations: float
     calls: int
     kept: float
     parameters: int
+    batch_norm: bool = False
 
 
 def shape(study: Study, dataset: str) -> Shape:
@@ -73,7 +75,7 @@ def _network(settings: str, data: Shape) -> Count:
         model = networks.build(**own, channels=data.channels, size=data.size, classes=data.classes, seed=0).eval()
         images = torch.zeros(1, data.channels, data.size, data.size)
     with networks.told(own["name"], f"fails on an image of {data.channels} x {data.size} x {data.size}"):
-        return _count(lambda: model(images), list(model.parameters()))
+        return replace(_count(lambda: model(images), list(model.parameters())), batch_norm=has_batch_norm(model))
 
 
 def synthetic(parametrisation: Mapping[str, Any], ipc: int, data: Shape) -> tuple[int, Count]:

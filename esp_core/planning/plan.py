@@ -1,11 +1,13 @@
 """The cost of a study, before anything runs: jobs, device-hours, wall time, disk and device memory, by stage.
 
-    python -m esp_core plan [CONFIG] [--device cpu|h100] [--profile workflow/profiles/NAME] [--results results]
+    python -m esp_core plan [CONFIG] [--device cpu|h100] [--profile workflow/profiles/NAME] [--cores 16] [--gpus 4] [--results results]
 
+With $ESP_GPU_SHARE, as in the workflow, so many jobs share a GPU: while one of them waits for its CPU, the GPU works for another.
 Only jobs that are not done have a cost. A job is done if its output exists; `snakemake -n` tells whether it would rerun because settings
 or code changed. The rates are in esp_core/planning/rates.yaml, each with its source.
 """
 
+import argparse
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import yaml
 
 from esp_core.planning.costing import Cost, cost
 from esp_core.planning.rates import Device, device, rate
+from esp_core.runtime import leases
 from esp_core.runtime.errors import UserError, command
 from esp_core.study import arguments, output_paths
 from esp_core.study.config import Study, load
@@ -39,13 +42,17 @@ RULES = {"experts": "train_experts", "distill": "distill", "evaluate": "evaluate
 
 @dataclass(frozen=True)
 class Slots:
-    """What runs at once: CPU cores, jobs on the device, threads by rule. The device is cuda, mps or cpu, on this machine or elsewhere."""
+    """What runs at once: CPU cores, jobs on the device, threads by rule. The device is cuda, mps or cpu, on this machine or elsewhere.
+
+    `gpus` is Snakemake's resource `gpu`, the number of jobs on GPUs; `share` of them share one GPU.
+    """
 
     cores: int
     gpus: int
     threads: dict[str, int]
     device: str = "cuda"
     here: bool = True
+    share: int = 1
 
     def of(self, stage: str) -> int:
         """Threads of a job of `stage` on the device."""
@@ -69,16 +76,19 @@ class Row:
     memory: float
 
 
-def slots(profile: Path | None, asked: str) -> Slots:
-    """What a Snakemake profile allows for jobs on the device that a study asks for. Raises UserError if it cannot be read."""
+def slots(profile: Path | None, asked: str, cores: int | None = None, gpus: int | None = None) -> Slots:
+    """What a Snakemake profile, or `cores` and `gpus` in its place, allow for jobs on the device that a study asks for.
+
+    Raises UserError if the profile cannot be read.
+    """
     settings = ONE_GPU if profile is None else _profile(profile)
-    wanted = settings.get("cores", settings.get("jobs", "all"))
+    wanted = cores or settings.get("cores", settings.get("jobs", "all"))
     cores = _cores() if wanted in ("all", "unlimited") else int(wanted)
     here = settings.get("executor", "local") == "local"
     device = device_type(asked, elsewhere=not here)
     told = any(resources.get("gpu") for resources in (settings.get("set-resources") or {}).values())
     limit = (settings.get("resources") or {}).get("gpu", cores) if told or device != "cpu" else cores
-    return Slots(cores, int(limit), settings.get("set-threads") or {}, device, here)
+    return Slots(cores, gpus or int(limit), settings.get("set-threads") or {}, device, here, leases.share())
 
 
 def _profile(profile: Path) -> dict[str, Any]:
@@ -101,14 +111,17 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
     for stage, runs in STAGES.items():
         jobs = [job for job in study.jobs() if job[0] in runs]
         todo = [job for job in jobs if results is None or not (results / output_paths.output(study.name, *job)).is_file()]
-        on = device(name, allowed.of(stage))
+        at_once = allowed.jobs(stage, on_device=True)
+        on = device(name, allowed.of(stage), min(allowed.share, at_once))
         costs = [cost(study, on, *job) for job in todo]
+        busy = sum(one.seconds for one in (cost(study, on.busy, *job) for job in todo) if one.device) if on.share > 1 else 0.0
         notes += [note for one in costs for note in one.notes]
         least = max((one.seconds for one in costs), default=0.0)
         wall = sum((one.seconds + rate("workflow", "job")) / allowed.jobs(stage, one.device) for one in costs)
+        wall = max(wall, busy * on.share / at_once)
         chain, work = chain + least, work + wall
         disk, memory = sum(one.disk for one in costs), max((one.memory for one in costs), default=0.0)
-        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on), max(wall, least) / 3600, disk, memory))
+        rows.append(Row(stage, len(jobs), len(jobs) - len(todo), _hours(costs, on, busy), max(wall, least) / 3600, disk, memory))
     # All stages take at least the total work divided by the jobs at once, and at least the longest jobs of the stages one after another.
     left = any(row.jobs > row.done for row in rows)
     jobs, done, hours, disk = (sum(getattr(row, key) for row in rows) for key in ("jobs", "done", "hours", "disk"))
@@ -117,10 +130,11 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
     return [*rows, whole], list(dict.fromkeys(notes))
 
 
-def _hours(costs: Iterable[Cost], on: Device) -> float:
-    """Device-hours: hours of CPU cores, or GPU-hours of the jobs that run on the GPU."""
-    each = 1 if on.is_gpu else on.threads
-    return sum(one.seconds * (each if one.device else 1) for one in costs if one.device or not on.is_gpu) / 3600
+def _hours(costs: Iterable[Cost], on: Device, busy: float) -> float:
+    """Device-hours: hours of CPU cores, or GPU-hours of the jobs that run on GPUs, at least their `busy` seconds."""
+    if on.is_gpu:
+        return max(sum(one.seconds for one in costs if one.device) / on.share, busy) / 3600
+    return sum(one.seconds * (on.threads if one.device else 1) for one in costs) / 3600
 
 
 def written(rows: Iterable[Row], name: str) -> Iterator[str]:
@@ -144,13 +158,23 @@ def _bytes(value: float) -> str:
 
 
 def _crowded(rows: Iterable[Row], allowed: Slots, on: Device) -> Iterator[str]:
-    """A note for each stage whose concurrent jobs may need more memory than this machine has, if they run on its CPU."""
+    """A note for each stage whose concurrent jobs may need more memory than this machine has, if they run on its CPU, or than their GPU."""
     for row in rows:
         jobs = allowed.jobs(row.stage, on_device=True)
+        shared = min(allowed.share, jobs)
+        if on.is_gpu and row.stage in RULES and shared * row.memory > on.total_memory and shared > 1:
+            each = f"{shared} jobs on a GPU, of which one may take {_bytes(row.memory)}, can be more than its {_bytes(on.total_memory)}"
+            yield f"{row.stage}: {each}; lower {leases.SHARE}"
         if allowed.here and not on.is_gpu and row.stage in RULES and jobs * row.memory > on.total_memory and jobs > 1:
             cores = max(1, int(on.total_memory / row.memory)) * allowed.of(row.stage)
             each = f"{jobs} jobs at once of up to {_bytes(row.memory)} each"
             yield f"{row.stage}: {each} are more than this machine's {_bytes(on.total_memory)}; snakemake --cores {cores} runs fewer"
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+    return int(text)
 
 
 @command
@@ -161,18 +185,21 @@ def main() -> None:
     parser.add_argument(
         "--profile", type=Path, default=DEFAULT if DEFAULT.is_dir() else None, help="Snakemake's, the checkout's by default"
     )
+    parser.add_argument("--cores", type=_count, help="Snakemake's --cores, in place of the profile's")
+    parser.add_argument("--gpus", type=_count, help="jobs on GPUs at once, Snakemake's --resources gpu=GPUS, in place of the profile's")
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder of results; results by default")
     args = parser.parse_args()
     study = load(args.config)
     asked = str(study.config["device"])
     if args.device:
         asked = "cuda" if device(args.device).is_gpu else "cpu"
-    allowed = slots(args.profile, asked)
+    allowed = slots(args.profile, asked, args.cores, args.gpus)
     name = args.device or ("h100" if allowed.device == "cuda" else "cpu")  # the devices with rates
     on = device(name)
     rows, notes = plan(study, name, allowed, args.results)
     measured = ", ".join(["rates measured", *([f"but for {', '.join(on.estimated)}"] if on.estimated else [])])
     at_once = f"{allowed.cores} cores, jobs at once: {allowed.jobs('distill', on_device=True)}, threads of each: {allowed.of('distill')}"
+    at_once += f", {allowed.share} on a GPU" if allowed.share > 1 and on.is_gpu else ""
     lines = [f"Study {study.name} on {name} ({measured}: esp_core/planning/rates.yaml), {at_once}", "", *written(rows, name), ""]
     lines += [
         "Jobs are done where their output is there; costs are of the others. Disk is what they leave, memory the most that one job takes."

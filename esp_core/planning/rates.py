@@ -1,7 +1,7 @@
 """The speeds and sizes that a plan is based on. esp_core/planning/rates.yaml has the source of each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from esp_core.planning.counting import Count
 from esp_core.runtime.errors import UserError
 from esp_core.study import schema
 
+LAUNCHED = ("step", "student", "call", "augmented")  # rates of work that a CPU gives to a GPU piece by piece
 CONVNET_CALLS = 13  # of ConvNet-3, on which `step` was measured
 
 
@@ -30,12 +31,19 @@ def rate(section: str, name: str) -> float:
 
 @dataclass(frozen=True)
 class Device:
-    """Rates of a device, the CPU threads of a job, and the names of the rates that are estimates."""
+    """Rates of a device, the CPU threads of a job, the names of the rates that are estimates, and how many jobs share the device."""
 
     name: str
     values: Mapping[str, float]
     threads: int = 1
     estimated: tuple[str, ...] = ()
+    share: int = 1
+
+    @property
+    def busy(self) -> "Device":
+        """The same with rates that count only the time in which a GPU works, so that no other job can use it."""
+        waits = dict.fromkeys(("start", "first", "compilation"), 1.0) | dict.fromkeys(LAUNCHED, self.values["waiting"])
+        return replace(self, values={name: value * (1 - waits.get(name, 0.0)) for name, value in self.values.items()})
 
     def forward(self, count: Count) -> float:
         """Seconds of one image's forward pass."""
@@ -50,6 +58,11 @@ class Device:
         return float(self.threads ** self.values["speed_up"]) if size >= 32 else 1.0
 
     @property
+    def type(self) -> str:
+        """cuda or cpu, for which `compile_policy` decides."""
+        return "cuda" if self.is_gpu else "cpu"
+
+    @property
     def is_gpu(self) -> bool:
         """Whether the device has its own memory."""
         return self.values["device_memory"] > 0
@@ -60,9 +73,10 @@ class Device:
         return self.values["device_memory"] or memory.total_bytes(torch.device("cpu"))
 
 
-def device(name: str, threads: int = 1) -> Device:
-    """A device in esp_core/planning/rates.yaml. Raises UserError for an unknown one."""
+def device(name: str, threads: int = 1, share: int = 1) -> Device:
+    """A device in esp_core/planning/rates.yaml, shared by `share` jobs. Raises UserError for an unknown one."""
     known = rates()["devices"]
     if name not in known:
         raise UserError(f"--device {name}: no rates{schema.allowed(name, known)}; add them to esp_core/planning/rates.yaml")
-    return Device(name, {key: entry["value"] for key, entry in known[name]["rates"].items()}, threads, tuple(known[name]["estimated"]))
+    values = {key: entry["value"] for key, entry in known[name]["rates"].items()}
+    return Device(name, values, threads, tuple(known[name]["estimated"]), share)

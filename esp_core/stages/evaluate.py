@@ -126,12 +126,13 @@ class Evaluation:
         A spec without the keys `precision` and `compile` is older than them; everything was float32 and eager then.
         """
         from esp_core.training import engine
+        from esp_core.training.compile_policy import Work
         from esp_core.training.epoch import sizes
 
         precision, wish = self.spec.get("precision", "float32"), self.spec.get("compile", "never")
         once = sizes(len(self.train), self.protocol.batch, self.protocol.epochs)
         trained = {size: n * self.spec["seeds"] for size, n in once.items()}
-        work = engine.Work(trained, self.spec["seeds"] * len(self.test))
+        work = Work(trained, self.spec["seeds"] * len(self.test))
         return engine.plan(self.network, self.train.sample(), work, precision, wish, section="evaluation")
 
     @cached_property

@@ -6,7 +6,6 @@ so the same job always gives the same numbers. The thresholds below were measure
 
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,26 +16,17 @@ from esp_core.runtime.errors import UserError
 from esp_core.training.compile_policy import (
     COMPILE,
     TRAINING,
-    TRAINING_WORTH_COMPILING,
+    Work,
     compile_in_own_threads,
     missing_compiler,
     operations,
+    worth_compiling,
 )
 from esp_core.training.tiled_convolution import tile_convolutions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-FORWARD = 0.25  # time to compile the forward pass alone, as a fraction of that for both passes
 FINE = 5e8  # operations a step; below this, bfloat16 is no faster on a CPU
-ODD = 0.1  # of TRAINING_WORTH_COMPILING, for a batch of odd size beside a compiled one: channels_last is slow in torch's own code
 TEST_BATCH = 500  # images of a forward pass without gradients
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of a job. `trained`: number of images by batch size, over all epochs; `tested`: number of test images."""
-
-    trained: Mapping[int, int]
-    tested: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,16 +101,13 @@ def _compiled(
         if missing:
             raise UserError(f"{section}.compile: always, but {missing}; use auto")
         return tuple(work.trained), work.tested > 0, ""
-    if device.type == "cpu" and _has(network, nn.modules.batchnorm._BatchNorm):
+    batch_norm = has_batch_norm(network)
+    sizes, tests = worth_compiling(device.type, forward, work, batch_norm)
+    if sizes or tests:
+        return ((), False, missing) if missing else (sizes, tests, "")
+    if device.type == "cpu" and batch_norm:
         return (), False, "a network with batch norm is as fast without on a processor"
-    least = TRAINING_WORTH_COMPILING[device.type]
-    amounts = {size: TRAINING * forward * images for size, images in work.trained.items()}
-    bar = least * (ODD if max(amounts.values()) >= least else 1)
-    sizes = tuple(size for size, amount in amounts.items() if amount >= bar)
-    tests = forward * work.tested >= FORWARD * least
-    if not sizes and not tests:
-        return (), False, f"{sum(amounts.values()):.2g} floating-point operations are too few to pay for it"
-    return ((), False, missing) if missing else (sizes, tests, "")
+    return (), False, f"{TRAINING * forward * sum(work.trained.values()):.2g} floating-point operations are too few to pay for it"
 
 
 class Engine:
@@ -180,6 +167,11 @@ class Engine:
         self.network.load_state_dict(kept)
         self.network.train(training)
         self.network.zero_grad()
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a layer of `network` is a batch norm."""
+    return _has(network, nn.modules.batchnorm._BatchNorm)
 
 
 def _has(network: nn.Module, kind: type[nn.Module]) -> bool:

@@ -17,6 +17,7 @@ from esp_core.runtime import seeds
 from esp_core.runtime.errors import UserError
 from esp_core.runtime.transfer import send
 from esp_core.training import engine
+from esp_core.training.compile_policy import Work
 from esp_core.training.epoch import Images, Mix, accuracy, draw, sizes, steps
 from esp_core.training.optimisers import SGD
 
@@ -51,7 +52,7 @@ class Trainer:
         """Without `plan`, plan for an expert of `LONG` epochs, so that training for more epochs does not change the first ones."""
         self.network, self.recipe = network, recipe
         self.train, self.test = (Images(split.images, split.labels, data) for split in (data.train, data.test))
-        work = engine.Work(sizes(len(self.train), recipe.batch, LONG))
+        work = Work(sizes(len(self.train), recipe.batch, LONG))
         self.plan = plan or engine.plan(network, self.train.sample(), work, recipe.precision)
         self.engine = engine.Engine(network, self.plan, self.train.sample())
         self.weights: list[Tensor] = list(network.parameters())

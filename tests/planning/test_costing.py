@@ -1,66 +1,23 @@
-"""What a study will cost: counts against torch, sums against sums done by hand, and the whole against a run of the demo."""
+"""What a job will cost: counts against torch, and sums against sums done by hand."""
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from snakemake.utils import available_cpu_count
 from torch.utils.flop_counter import FlopCounterMode
+from toy_device import DIGITS, FORWARD, KEPT, OPERATIONS, PARAMETERS, PIXELS, SMALL, VALUES, cost, on
 
 from esp_core import networks, parametrisations
-from esp_core.distillation import memory
 from esp_core.parametrisations import Task
 from esp_core.planning import costing, counting, plan, rates
 from esp_core.runtime.errors import UserError
-from esp_core.study import kinds, output_paths
-from esp_core.study.config import Study, load
-
-ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / "results" / "demo"
-VALUES = {
-    **{"operations": 1e9, "activations": 1e8, "step": 0.01, "call": 0.0, "augmented": 0.1, "speed_up": 1.0, "compiled": 4.0},
-    **{"student": 0.03, "traced": 2.5},
-    **{"compilation": 20.0, "start": 3.0, "first": 2.0, "light": 1.0, "memory": 1e8, "device_memory": 1e9},
-}
-SMALL = {
-    "study": "small",
-    "datasets": {"digits": {"ipc": [1], "options": {"size": 16}}},
-    "distill_network": {"name": "convnet3", "width": 8},
-    "experts": {"count": 5, "shard": 3, "epochs": 2, "batch": 700, "keep": 3},
-    "methods": {
-        "random": {},
-        "dm": {"iterations": 4, "real_batch": 16},
-        "esp_proj": {
-            "iterations": 4,
-            "parametrisation": {"kind": "latent", "decoders": 2, "code_channels": 1, "width": 2},
-            "teacher": {"start_max": 0, "length": 1},
-        },
-        "full": {},
-    },
-    "evaluation": {"seeds": 3, "epochs": 10, "full": {"epochs": 1}},
-}
-DIGITS = counting.Shape(classes=10, channels=1, size=16, train=1400, test=397)
-NET = counting.network(SMALL["distill_network"], DIGITS)  # a test below counts by hand
-OPERATIONS, KEPT, PARAMETERS = NET.operations, NET.kept, NET.parameters
-FORWARD = OPERATIONS / 1e9 + NET.activations / 1e8
-PIXELS = 12 * 256 / 1e8  # taking an image out of the set, there and back
+from esp_core.study import kinds
+from esp_core.study.config import Study
 
 
 @pytest.fixture
 def study():
     return Study(SMALL)
-
-
-def on(**changes):
-    return rates.Device("toy", {**VALUES, **changes})
-
-
-def cost(study, *job, **changes):
-    return costing.cost(study, on(**changes), *job)
 
 
 IMAGES = counting.Shape(classes=10, channels=3, size=32, train=100, test=10)
@@ -127,11 +84,32 @@ def test_large_experts_are_compiled_and_threads_count_from_32_pixels_on():
         {**SMALL, "datasets": {"cifar10": {"ipc": [1]}}, "distill_network": {"name": "convnet3"}, "experts": {"count": 1, "epochs": 50}}
     )
     net = counting.network({"name": "convnet3"}, IMAGES)
-    steps, images = 50 * 196 * 0.01, (50 * 50_000 * 3 + 10_000) * on().forward(net)
-    assert cost(large, "experts", "cifar10", "0", device_memory=0.0).seconds == pytest.approx(3 + 2 + 20 + steps + images / 4)
-    assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + steps + images)  # a GPU gains too little by it
+    steps, forward = 50 * 196 * 0.01, on().forward(net)
+    fast = (50 * 3 * (49_920 / 4 + 80) + 10_000) * forward  # the odd batch of 80 and the test stay eager
+    assert cost(large, "experts", "cifar10", "0", device_memory=0.0).seconds == pytest.approx(3 + 2 + 20 + steps + fast)
+    slow = (50 * 3 * 50_000 + 10_000) * forward  # a GPU gains too little by it
+    assert cost(large, "experts", "cifar10", "0").seconds == pytest.approx(3 + 2 + steps + slow)
     twice = rates.Device("toy", VALUES, threads=2)
     assert (twice.speed_up(32), twice.speed_up(16)) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("network", "epochs", "gpu", "compiled", "tests"),
+    [
+        ("convnet3", 1000, True, 9216, False),  # 1.4e16 operations; in the odd batch too few, 3.4e14
+        ("convnet3", 500, True, 0, False),
+        ("convnet3", 10, False, 9440, True),
+        ("resnet10", 10, False, 0, False),  # batch norm
+    ],
+)
+def test_an_evaluation_is_compiled_where_the_engine_compiles_it(network, epochs, gpu, compiled, tests):
+    """`compiled`: of the 9440 images of an epoch, in 36 batches of 256 and one of 224."""
+    asked = {"study": "few", "datasets": {"cifar10": {"ipc": [10]}}, "methods": {"esp": {}}}
+    study = Study({**asked, "networks": [network], "evaluation": {"epochs": epochs}})
+    forward = on().forward(counting.network({"name": network}, IMAGES))
+    epoch = 37 * 0.01 + 3 * (9440 - compiled + compiled / 4) * forward
+    seconds = 3 + 2 + (20 if compiled else 0) + 5 * (epochs * epoch + 10_000 * forward / (4 if tests else 1))
+    assert cost(study, "evaluate", "cifar10", "10", "esp", network, device_memory=1e9 * gpu).seconds == pytest.approx(seconds)
 
 
 def test_an_evaluation_costs_each_seed_its_epochs_of_the_condensed_set(study):
@@ -276,113 +254,3 @@ def test_every_rate_has_its_unit_and_source_and_every_kind_its_factor():
     for section, kind in (("objectives", "objectives"), ("teachers", "teacher")):
         assert set(kinds.names(kind)) <= set(known[section])
         assert all("source" in entry for entry in known[section].values())
-
-
-def test_jobs_whose_output_is_there_are_done_and_cost_nothing(study, tmp_path):
-    def planned(jobs):
-        for job in jobs:
-            path = tmp_path / output_paths.output(study.name, *job)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        return {row.stage: row for row in plan.plan(study, "cpu", plan.Slots(2, 2, {}), tmp_path)[0]}
-
-    jobs = list(study.jobs())
-    none, some, every = planned([]), planned(jobs[:4]), planned(jobs)
-    found = {stage: (row.jobs, row.done) for stage, row in some.items()}
-    ahead = {"download": (0, 0), "prepare": (3, 3), "experts": (3, 1)}
-    assert found == {**ahead, "distill": (3, 0), "evaluate": (4, 0), "tables": (3, 0), "figures": (2, 0), "all": (18, 4)}
-    assert some["prepare"].hours == some["prepare"].wall == some["prepare"].disk == 0 < none["prepare"].hours
-    assert some["experts"].hours < none["experts"].hours
-    assert (every["all"].done, every["all"].wall, every["all"].disk) == (18, 0, 0)
-
-
-def test_wall_time_is_work_over_what_runs_at_once_but_no_less_than_the_longest_chain(study, monkeypatch):
-    seconds = {"prepare": 10.0, "experts": 100.0, "distill": 40.0, "evaluate": 20.0}
-    monkeypatch.setattr(plan, "cost", lambda study, on, stage, *job: costing.Cost(seconds.get(stage, 0.0), 1.0, 7.0, stage == "experts"))
-    # 0.3 s a job are Snakemake's. Four jobs at once, but one shard at a time, of two threads.
-    stages = {
-        "prepare": (10.3 + 2 * 0.3) / 4,
-        "experts": 2 * 100.3 + 0.3 / 4,
-        "distill": 3 * 40.3 / 4,
-        "evaluate": 4 * 20.3 / 4,
-        "tables": 3 * 0.3 / 4,
-        "figures": 2 * 0.3 / 4,
-    }
-    rows = {row.stage: row for row in plan.plan(study, "cpu", plan.Slots(4, 1, {"train_experts": 2}))[0]}
-    assert rows["experts"].wall * 3600 == pytest.approx(stages["experts"])
-    assert rows["distill"].wall * 3600 == pytest.approx(40.0)  # three at once: the longest
-    assert rows["all"].wall * 3600 == pytest.approx(sum(stages.values()) + 4.0)
-    assert rows["experts"].hours * 3600 == pytest.approx(2 * 100 * 2) and rows["distill"].hours * 3600 == pytest.approx(3 * 40)
-    assert (rows["all"].jobs, rows["all"].memory) == (18, 7.0)
-    wide = plan.plan(study, "cpu", plan.Slots(1000, 1000, {}))[0]
-    assert wide[-1].wall * 3600 == pytest.approx(10 + 100 + 40 + 20 + 4)
-
-
-PROFILES = ROOT / "workflow" / "profiles"
-
-
-@pytest.mark.parametrize(("here", "jobs", "threads"), [("cpu", 6, 1), ("cuda", 1, 4), ("mps", 1, 4)])
-def test_this_machine_runs_a_job_a_core_or_a_job_a_gpu(here, jobs, threads, monkeypatch):
-    monkeypatch.setattr(plan, "_cores", lambda: 6)
-    for asked, found in (("auto", here), (here, here)):
-        monkeypatch.setattr(plan, "device_type", lambda device, elsewhere, found=found: found)
-        default = plan.slots(plan.DEFAULT, asked)
-        assert (default.cores, default.device, default.here) == (6, here, True)
-        assert {(default.jobs(stage, True), default.of(stage)) for stage in plan.RULES} == {(jobs, threads)}
-        assert default.jobs("tables", False) == 6
-
-
-@pytest.mark.parametrize(
-    ("profile", "asked", "jobs", "threads"),
-    # The profile for SLURM says itself what jobs ask for; through the other, one of processors asks for no GPU.
-    [("slurm", "auto", 8, 4), ("slurm", "cpu", 8, 4), ("cluster", "auto", 8, 4), ("cluster", "cuda", 8, 4), ("cluster", "cpu", 100, 1)],
-)
-def test_a_cluster_runs_as_many_jobs_as_its_profile_allows(profile, asked, jobs, threads):
-    allowed = plan.slots(PROFILES / profile, asked)
-    assert (allowed.jobs("distill", True), allowed.of("distill"), allowed.here) == (jobs, threads, False)
-
-
-def test_a_profile_that_cannot_be_read_is_named():
-    with pytest.raises(UserError, match=r"^--profile nowhere: cannot be read"):
-        plan.slots(Path("nowhere"), "auto")
-
-
-def test_jobs_that_do_not_fit_beside_each_other_are_noted(monkeypatch):
-    monkeypatch.setattr(memory, "total_bytes", lambda device: 16e9)
-    rows = [plan.Row(stage, 9, 0, 1.0, 1.0, 1.0, memory) for stage, memory in (("prepare", 9e9), ("experts", 2e9), ("distill", 5e9))]
-    processor, eight = on(device_memory=0.0), plan.Slots(8, 8, {}, "cpu")
-    note = "distill: 8 jobs at once of up to 5.0 GB each are more than this machine's 16.0 GB; snakemake --cores 3 runs fewer"
-    assert list(plan._crowded(rows, eight, processor)) == [note]
-    for allowed, device in ((plan.Slots(3, 3, {}, "cpu"), processor), (plan.Slots(8, 8, {}, "cpu", here=False), processor), (eight, on())):
-        assert not list(plan._crowded(rows, allowed, device))
-
-
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "esp_core", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=200)
-
-
-def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(tmp_path):
-    lines = run("config/demo.yaml", "--results", str(tmp_path)).stdout.splitlines()
-    cores = available_cpu_count()
-    at_once = f"{cores} cores, jobs at once: {cores}, threads of each: 1"
-    assert lines[0] == f"Study demo on cpu (rates measured: esp_core/planning/rates.yaml), {at_once}"
-    assert [line.split()[0] for line in lines[2:11]] == ["stage", *plan.STAGES, "all"]
-    assert "core-hours" in lines[2]
-    paper = run("--device", "h100", "--results", str(tmp_path)).stdout
-    assert "Study paper on h100 (rates measured, but for start, first, light, memory: esp_core/" in paper and "GPU-hours" in paper
-    wrong = run("--device", "abacus")
-    assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
-
-
-def test_the_demo_took_the_disk_and_the_time_that_are_planned():
-    """Where it ran here to its end: disk within a tenth; no more than half too much time, for jobs two at a time beside other work."""
-    study, on = load(ROOT / "config" / "demo.yaml"), plan.device("cpu")
-    if (
-        not all((DEMO.parent / output_paths.output(study.name, *job)).is_file() for job in study.jobs())
-        or not (DEMO / "report.html").is_file()
-    ):
-        pytest.skip("results/demo is not complete: make demo")
-    rows, _ = plan.plan(study, "cpu", plan.Slots(2, 2, {}))
-    assert rows[-1].disk == pytest.approx(sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()), rel=0.1)
-    took = sum(json.loads(path.read_text().splitlines()[-1])["s"] for path in (DEMO / "benchmarks").rglob("*.jsonl"))
-    assert sum(costing.cost(study, on, *job).seconds for job in study.jobs()) < 1.5 * took
