@@ -146,6 +146,18 @@ def test_the_command_prints_stages_and_a_total_and_says_what_was_never_measured(
     assert (wrong.returncode, wrong.stdout) == (1, "") and wrong.stderr.startswith("error: --device abacus: no rates; allowed: cpu, h100")
 
 
+@pytest.mark.parametrize(("column", "share"), [(1, 4), (2, 1)])
+def test_the_benchmarks_page_has_the_hours_that_the_plan_prints(column, share, monkeypatch):
+    monkeypatch.setenv("ESP_GPU_SHARE", str(share))
+    rows, _ = plan.plan(load(ROOT / "config" / "config.yaml"), "h100", plan.slots(plan.DEFAULT, "cuda", 16, share))
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").partition("## GPU-hours of the paper")[2].partition("\n- ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    printed = {line[0]: line[column] for line in lines}
+    assert {row.stage: f"{row.hours:.0f}" for row in rows if row.stage in printed} == {
+        k: v for k, v in printed.items() if k != "stage" and "-" not in k
+    }
+
+
 def test_the_demo_took_the_disk_and_the_time_that_are_planned():
     """Where it ran here to its end: disk within a tenth; no more than half too much time, for jobs two at a time beside other work."""
     study, on = load(ROOT / "config" / "demo.yaml"), plan.device("cpu")
