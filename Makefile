@@ -48,12 +48,12 @@ endif
 ROWS := released/cifar10
 TABLES := results/measured
 measured: $(READY)
-	@for job in 'tables 1' 'tables 4' comparisons claims; do python -m esp_core $${job% *} \
-	  --spec "$$(python -m esp_core study config/cifar10.yaml $$job)" --rows $$(find $(ROWS)/evaluated -name '*.csv') \
-	  --published esp_core/reporting/published.csv $$(test "$$job" != claims || echo --claims esp_core/reporting/claims.yaml) \
-	  --out "$(TABLES)/$$(echo $$job | sed 's/s //').csv"; done
-	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n\n'; cat $(TABLES)/table1.md; echo; \
-	  cat $(TABLES)/table4.md; echo; cat $(TABLES)/comparisons.md; echo; cat $(TABLES)/claims.md; } > docs/measured.md
+	@for job in 'cifar10 tables 1' 'networks tables 2' 'networks tables 3' 'cifar10 tables 4' 'cifar10 comparisons' 'cifar10 claims'; do \
+	  set -- $$job; python -m esp_core $$2 --spec "$$(python -m esp_core study config/$$1.yaml $$2 $$3)" \
+	  --rows $$(find $(ROWS)/evaluated -name '*.csv') --published esp_core/reporting/published.csv \
+	  $$(test "$$2" != claims || echo --claims esp_core/reporting/claims.yaml) --out "$(TABLES)/$$2$$3.csv"; done
+	@{ printf '<!-- make measured writes this page from the rows in $(ROWS) -->\n'; \
+	  for page in tables1 tables2 tables3 tables4 comparisons claims; do echo; cat $(TABLES)/$$page.md; done; } > docs/measured.md
 
 test: $(READY)
 	pytest
