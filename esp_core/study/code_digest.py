@@ -33,11 +33,19 @@ def modules(study: Study, stage: str, *arguments: str) -> Iterator[str]:
         module, _ = kinds.place("network", name)
         if ":" not in name or module_file(module):  # a module of an installed package is a dependency, like torch
             yield module
-    for recipe in (study.recipe(*cell) for cell in _cells(study, stage, given)):
-        yield kinds.place("parametrisation", recipe["parametrisation"]["kind"])[0]
+    for cell in _cells(study, stage, given):
+        recipe = study.recipe(*cell)
+        yield from (kinds.place("parametrisation", kind)[0] for kind in _parametrisations(study, cell))
         if stage in ("distill", "footprint") and recipe["objectives"]:
             yield kinds.place("teacher", recipe["teacher"]["kind"])[0]
             yield from (kinds.place("objectives", kind)[0] for kind in recipe["objectives"])
+
+
+def _parametrisations(study: Study, cell: tuple[str, int, str]) -> Iterable[str]:
+    """The parametrisation of a set. An imported set of this package may have any: only its file says which."""
+    if study.is_imported(cell[2]) and study.is_own_format(cell[2]):
+        return kinds.names("parametrisation")
+    return [study.recipe(*cell)["parametrisation"]["kind"]]
 
 
 def _networks(study: Study, stage: str, given: Mapping[str, str]) -> set[str]:

@@ -10,7 +10,7 @@ from esp_core import load_condensed
 from esp_core.planning.costing import cost
 from esp_core.planning.rates import device
 from esp_core.runtime.errors import UserError
-from esp_core.study import job_specs
+from esp_core.study import code_digest, job_specs
 from esp_core.study.config import Study
 from esp_core.study.provenance import ROOT
 
@@ -67,6 +67,14 @@ def test_the_plan_and_the_list_of_jobs_know_it(study):
     assert cost(made, device("cpu"), "import_set", "digits", "1", "theirs").seconds < 10
     assert cost(made, device("cpu"), "evaluate", "digits", "1", "theirs", "convnet3").seconds > 10
     assert job_specs.spec(made, "trial", "digits")["sets"] == []
+
+
+def test_the_code_of_a_released_set_is_that_of_every_parametrisation_since_only_its_file_says_which():
+    study = Study({"study": "few", "datasets": {"cifar10": {"ipc": [1]}}, "methods": {"esp": {"import": RELEASED}, "dm": {}}})
+    kinds = {f"esp_core.parametrisations.{kind}" for kind in ("formation", "imported", "latent", "pixels")}
+    for job in (("import_set", "cifar10", "1", "esp"), ("evaluate", "cifar10", "1", "esp", "convnet3"), ("trial", "cifar10")):
+        assert kinds <= set(code_digest.modules(study, *job))
+    assert set(code_digest.modules(study, "evaluate", "cifar10", "1", "dm", "convnet3")) & kinds == {"esp_core.parametrisations.pixels"}
 
 
 def test_a_released_set_is_planned_with_as_many_images_as_its_file_holds():
