@@ -1,37 +1,18 @@
-"""Studies: what the paper's and the demo's ask for, how recipes are resolved, what every job's spec holds, how far experts are trained."""
+"""Studies: what the paper's and the demo's ask for, how recipes are resolved, what every job's spec holds."""
 
-import copy
 import csv
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from small_study import SMALL, small, spec
 
 from esp_core.runtime.errors import UserError
-from esp_core.study import code_digest, config, job_specs, methods
+from esp_core.study import code_digest, job_specs, methods
 from esp_core.study.config import Study, load
 
 ROOT = Path(__file__).resolve().parent.parent
 DSA = "color_crop_cutout_flip_scale_rotate"
 NO_FLIP = "color_crop_cutout_scale_rotate"
-
-SMALL = {
-    "study": "small",
-    "datasets": {"digits": {"ipc": [1, 10], "options": {"size": 32}}, "cifar10": {"ipc": [1]}},
-    "distill_network": {"name": "convnet3", "width": 8},
-    "experts": {"count": 4, "shard": 2},
-    "methods": {"random": {}, "dm": None, "esp": {}, "full": {}},
-}
-
-
-def small(**changes):
-    return Study({**copy.deepcopy(SMALL), **changes})
-
-
-def spec(study, *job):
-    return job_specs.spec(study, *job)
 
 
 @pytest.fixture(scope="module")
@@ -263,58 +244,6 @@ def test_code_digests_name_what_a_job_runs():
     assert named["network", "digits"] == {"esp_core.networks.convnet3"}
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """What the command prints about the demo."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["study", str(ROOT / "config" / "demo.yaml"), *arguments])
-        config.main()
-        return capsys.readouterr().out
-
-    return command
-
-
-def test_the_command_lists_jobs_and_prints_the_spec_of_one(run):
-    jobs = run().splitlines()
-    assert jobs[0] == "prepare digits" and "distill digits 1 esp" in jobs and "tables 1" in jobs
-    printed = json.loads(run(*"distill digits 1 esp".split()))
-    assert printed == spec(load(ROOT / "config" / "demo.yaml"), "distill", "digits", "1", "esp")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "near"),
-    [
-        ("distil digits 1 esp", "did you mean distill digits 1 esp? "),
-        ("distill digits 1", "did you mean distill digits 1"),
-        ("experts digits 9", "did you mean experts digits 1? "),
-        ("nonsense", "python -m esp_core study "),
-    ],
-)
-def test_a_job_that_the_study_does_not_have_is_one_line(run, arguments, near):
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments.split())
-    assert str(stopped.value.code).startswith(f"error: {arguments}: no job of study demo; {near}") and "\n" not in stopped.value.code
-
-
-@pytest.mark.parametrize(("text", "line"), [("[1", "no YAML"), ("- a", "a config is a mapping"), (None, "No such file or directory")])
-def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
-    path = tmp_path / "study.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(UserError, match=line) as error:
-        load(path)
-    assert "\n" not in str(error.value)
-
-
-def test_what_the_snakefile_loads_brings_no_heavy_package():
-    heavy = "torch numpy pandas h5py scipy matplotlib kornia"
-    loads = "import sys, esp_core.study.gpu, esp_core.study.job_specs, esp_core.study.config"
-    code = f"{loads}; print(*set('{heavy}'.split()) & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
 def test_a_slow_network_may_have_fewer_epochs():
     evaluation = {"epochs": 50, "full": {"epochs": 9}, "networks": {"resnet10": {"epochs": 5, "lr": 0.1, "full": {"epochs": 2}}}}
     study = small(networks=["convnet3", "resnet10"], methods={"dm": {}, "full": {}}, evaluation=evaluation)
@@ -331,62 +260,3 @@ def test_a_slow_network_may_have_fewer_epochs():
     }
     with pytest.raises(UserError, match=r"evaluation\.networks: densenet121 is not in the study"):
         small(networks=["convnet3"], evaluation={"networks": {"densenet121": {"epochs": 5}}})
-
-
-# How far a study trains its experts: as far as its condensed sets read them, unless it says so itself.
-
-
-def trained(dataset="cifar10", **changes):
-    """(epochs, snapshots kept) of the experts of `dataset`."""
-    job = spec(small(**changes), "experts", dataset, "0")
-    return job["training"]["epochs"], job["keep"]
-
-
-@pytest.mark.parametrize(
-    ("listed", "experts", "expected"),
-    [
-        ({"esp": {}}, {}, (25, 26)),  # last start 20, length 5
-        ({"esp": {"teacher": {"start_max": 31}}}, {}, (36, 37)),
-        ({"esp": {"teacher": {"length": 9}}}, {}, (29, 30)),
-        ({"esp": {}, "mtt": {}}, {}, (25, 26)),  # the one that reads the most
-        ({"mtt": {}}, {}, (3, 4)),  # its settings of the cell, last start 1, length 2
-        ({"mtt": {}, "esp": {"cells": {"cifar10/1": {"teacher": {"start_max": 40}}}}}, {}, (45, 46)),
-        ({"herding": {}}, {}, (50, 51)),  # goes by a network that is trained to the end
-        ({"esp": {"iterations": 0}, "herding": {}}, {}, (50, 51)),  # no step, no segment
-        ({"esp": {}}, {"keep": 40}, (39, 40)),
-        ({"esp": {}}, {"keep": 26}, (25, 26)),
-        ({"esp": {}}, {"epochs": 70}, (70, 71)),
-        ({"esp": {}}, {"epochs": 70, "keep": 27}, (70, 27)),
-    ],
-)
-def test_experts_are_trained_as_far_as_they_are_read_unless_the_study_says_so(listed, experts, expected):
-    assert trained(methods=listed, experts={"count": 4, "shard": 2, **experts}) == expected
-
-
-def test_what_a_cell_or_a_dataset_of_its_own_says_holds_there_alone():
-    listed = {"esp": {"cells": {"digits/10": {"teacher": {"start_max": 30}}}}}
-    assert trained("digits", methods=listed) == (35, 36) and trained("cifar10", methods=listed) == (25, 26)
-    datasets = {"digits": {**SMALL["datasets"]["digits"], "experts": {"epochs": 60}}, "cifar10": {"ipc": [1]}}
-    assert trained("digits", datasets=datasets, methods={"esp": {}}) == (60, 61)
-    assert trained("cifar10", datasets=datasets, methods={"esp": {}}) == (25, 26)
-
-
-def test_a_method_that_is_quoted_reads_no_expert():
-    tables = {1: {"methods": ["mtt", "esp"], "quoted": ["esp"]}}
-    asked = {"methods": {"mtt": {}, "esp": {}}, "tables": tables}
-    assert trained(**asked, scope="paper") == (3, 4)
-    assert trained(**asked, scope="everything") == (25, 26)
-
-
-def test_a_method_that_is_pictured_alone_reads_its_experts():
-    figures = {"9": {"dataset": "cifar10", "ipc": [1], "methods": ["esp"]}}
-    assert trained(methods={"mtt": {}, "esp": {}}, tables={1: {"methods": ["mtt"]}}, figures=figures) == (25, 26)
-
-
-@pytest.mark.parametrize(("experts", "most"), [({"epochs": 24}, 19), ({"epochs": 50, "keep": 25}, 19), ({"epochs": 9}, 4)])
-def test_experts_that_end_before_they_are_read_are_refused(experts, most):
-    with pytest.raises(
-        UserError, match=rf"^methods\.esp\.teacher\.start_max: 20 \+ length 5 needs 26 snapshots.* at most {most},"
-    ) as refused:
-        small(methods={"esp": {}}, experts=experts)
-    assert "\n" not in str(refused.value)

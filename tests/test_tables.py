@@ -1,72 +1,20 @@
-"""Tables and comparisons of small studies written by hand, against sums done with the standard library and against text typed out."""
+"""Tables of small studies written by hand, against sums done with the standard library and against text typed out."""
 
-import csv
 import math
 import re
 import statistics
 import subprocess
 import sys
-from pathlib import Path
-from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
+from handwritten_rows import DM, ESP, ROOT, entries, made, make, put, spec
 
 from esp_core.distillation import saturation
-from esp_core.reporting import rendering, summary, table_text
+from esp_core.reporting import summary, table_text
 from esp_core.runtime.errors import UserError
-from esp_core.stages import comparisons, evaluate, show, tables
+from esp_core.stages import tables
 
-ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "esp_core/reporting/published.csv"
 T4 = 2.776445  # Student's t at 0.975 with 4 degrees of freedom, from a printed table
-DM = [88.1, 89.4, 87.2, 90.6, 88.8]
-ESP = [93.2, 93.9, 92.8, 94.4, 93.6]
-
-
-def put(results, dataset, ipc, method, accuracies, network="convnet3", **changes):
-    """The per-seed rows of one run, as the evaluation writes them; `changes` overwrite columns."""
-    full = method == "full"
-    cell = "full" if full else f"ipc-{ipc}/{method}"
-    path = results / "evaluated" / dataset / cell / f"{network}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    row = dict.fromkeys(evaluate.COLUMNS, 1) | {
-        **{"dataset": dataset, "ipc": 0 if full else ipc, "method": method, "network": network, "protocol": "dsa-1a2b3c4d"},
-        **{"budget": 0 if full else 2560 * ipc, "budget_used": 0 if full else 2520 * ipc, "saturated": 0.0, "parameters": 320_010},
-        **{"device": "cpu: x86_64", "torch": "2.13.0+cpu", **changes},
-    }
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, evaluate.COLUMNS)
-        writer.writeheader()
-        writer.writerows({**row, "seed": seed, "accuracy": accuracy} for seed, accuracy in enumerate(accuracies))
-    return path
-
-
-def row_files(results):
-    """The files of all runs that were put below `results`."""
-    return sorted((results / "evaluated").rglob("*.csv"))
-
-
-def spec(cells, methods, table=1, networks=("convnet3",), titles=None):
-    lists = {"cells": [list(cell) for cell in cells], "methods": list(methods), "networks": list(networks)}
-    return {"table": table, "study": "small", "titles": titles or {}, **lists}
-
-
-def made(stage, results, the_spec, name="table"):
-    """Run a stage; its CSV, the Markdown and the LaTeX."""
-    out = results / f"tables/{name}.csv"
-    stage.run(the_spec, row_files(results), PUBLISHED, out)
-    return pd.read_csv(out), out.with_suffix(".md").read_text(), out.with_suffix(".tex").read_text()
-
-
-def make(results, *arguments, **settings):
-    return made(tables, results, spec(*arguments, **settings), f"table{settings.get('table', 1)}")
-
-
-def entries(markdown, number=0):
-    """The cells of the `number`-th table of a Markdown text: row by row, headings included, the rule left out."""
-    blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in [blocks[number][0], *blocks[number][2:]]]
 
 
 @pytest.mark.parametrize(("title", "heading"), [("", "Classification accuracies (%) on ConvNet-3"), ("What I changed", "What I changed")])
@@ -189,59 +137,6 @@ def test_table_3_stands_on_efficientnet_and_warns_of_the_quoted_full_data(tmp_pa
     ]
 
 
-def compare(results, *compared, **titles):
-    return made(comparisons, results, {"study": "small", "compared": compared, "titles": titles}, "comparisons")
-
-
-def test_comparisons_are_differences_seed_by_seed_with_their_interval_and_the_papers(tmp_path):
-    put(tmp_path, "cifar10", 1, "esp_dm", DM)
-    put(tmp_path, "cifar10", 1, "esp", ESP)
-    put(tmp_path, "cifar10", 10, "esp", ESP, torch="1.0")  # of no comparison
-    frame, markdown, tex = compare(tmp_path, *(("esp", "esp_dm", "cifar10", ipc, "convnet3") for ipc in (1, 50)), esp="A", esp_dm="B")
-    differences = [a - b for a, b in zip(ESP, DM, strict=True)]
-    mean, std = statistics.mean(differences), statistics.stdev(differences)
-    half = T4 * std / math.sqrt(5)
-    assert list(frame.columns) == comparisons.COLUMNS and frame.n.tolist() == [5, 0]
-    assert frame.iloc[0, 6:].tolist() == pytest.approx([mean, std, mean - half, mean + half, 62.6 - 48.0], abs=1e-4)
-    written = f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}] (+14.6)"
-    assert entries(markdown) == [["Method", "CIFAR10, IPC 1", "CIFAR10, IPC 50"], ["A − B", written, "not measured (+1.9)"]]
-    assert "over seeds, n = 5" in markdown and "paper's means" in markdown and written in tex
-    assert "Protocol: dsa-1a2b3c4d for cifar10. Networks: ConvNet-3 of 320,010 parameters." in markdown
-
-
-def test_a_comparison_drops_seeds_without_a_partner_and_has_a_row_a_pair_and_a_column_a_network(tmp_path):
-    put(tmp_path, "digits", 1, "mine", [90.0, 80.0, 70.0])
-    path = put(tmp_path, "digits", 1, "esp", [60.0, 75.0])
-    path.write_text(path.read_text().replace(",convnet3,0,", ",convnet3,7,"))
-    for method, accuracies in (("mine", [50.0, 51.0, 53.0]), ("esp", [49.0, 49.0, 50.0]), ("dm", [1.0, 2.0, 4.0])):
-        put(tmp_path, "digits", 1, method, accuracies, network="resnet10")
-    rows = [("mine", "esp", "digits", 1, "convnet3"), ("mine", "esp", "digits", 1, "resnet10"), ("mine", "dm", "digits", 1, "resnet10")]
-    frame, markdown, _ = compare(tmp_path, *rows, mine="Mine", esp="ESP", dm="DM")
-    assert frame.n.tolist() == [1, 3, 3] and frame["mean"].tolist() == [5.0, 2.0, 49.0]
-    assert math.isnan(frame.low[0]) and (frame.low[2], frame.high[2]) == (49.0, 49.0)
-    assert entries(markdown)[1][:2] == ["Mine − ESP", "+5.0"] and entries(markdown)[2] == ["Mine − DM", "", "+49.0"]
-    assert entries(markdown)[0] == ["Method", "digits, IPC 1, ConvNet-3", "digits, IPC 1, ResNet-10"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "what", "value"),
-    [({"torch": "2.11.0"}, "torch", "2.11.0"), ({"protocol": "idc-00000000"}, "protocol for digits on convnet3", "idc-00000000")],
-)
-@pytest.mark.parametrize("compared", [False, True])
-def test_rows_of_two_versions_of_torch_or_two_protocols_are_refused_by_name(tmp_path, changes, what, value, compared):
-    put(tmp_path, "digits", 1, "esp", ESP)
-    put(tmp_path, "digits", 10, "dm", DM)
-    other = put(tmp_path, "digits", 1, "dm", DM, **changes)
-    with pytest.raises(UserError, match=f"^rows of more than one {what} cannot stand in one table: ") as caught:
-        if compared:
-            compare(tmp_path, ("esp", "dm", "digits", 1, "convnet3"), esp="", dm="")
-        else:
-            make(tmp_path, [("digits", 1), ("digits", 10)], ["dm", "esp"])
-    message = str(caught.value)
-    assert f"{value} ({other})" in message and message.endswith("delete the files of all but one and run again") and "\n" not in message
-    assert not (tmp_path / "tables").exists()
-
-
 def test_datasets_and_full_data_may_have_protocols_of_their_own(tmp_path):
     for i, (dataset, method) in enumerate([("svhn", "esp"), ("cifar10", "esp"), ("cifar10", "full")]):
         put(tmp_path, dataset, 1, method, ESP, protocol=f"dsa-{i}")
@@ -295,23 +190,6 @@ def test_published_numbers_that_cannot_be_read_are_named(tmp_path, content):
         tables.run(spec([("svhn", 1)], ["esp"]), [], published, tmp_path / "out.csv")
 
 
-def test_latex_has_whole_rows_balanced_braces_and_no_bare_sign(tmp_path):
-    for cell in (("cifar10", 1, "esp"), ("cifar10", 10, "esp"), ("my_set", 1, "a_b")):
-        put(tmp_path, *cell, ESP)
-    titles = {"a_b": "A_B & 50% {of} #1~^\\", "esp": "a|b"}
-    _, markdown, tex = make(tmp_path, [("cifar10", 1), ("cifar10", 10), ("my_set", 1)], ["esp", "a_b"], titles=titles)
-    assert "| a\\|b | **93.6 ± 0.6** " in markdown
-    assert r"A\_B \& 50\% \{of\} \#1\textasciitilde{}\textasciicircum{}\textbackslash{}" in tex
-    assert r"& \multicolumn{2}{c}{CIFAR10} & my\_set \\" in tex
-    assert r"\textbf{93.6 $\pm$ 0.6} (63.0 $\pm$ 0.4, +30.6)" in tex
-    bare = re.sub(r"\\[{}\\]", "", tex)
-    assert bare.count("{") == bare.count("}")
-    for environment in ("table", "tabular", "adjustbox"):
-        assert tex.count(f"\\begin{{{environment}}}") == tex.count(f"\\end{{{environment}}}") > 0
-    body = [line for line in tex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {3} and not re.search(r"[±−×]", tex)
-
-
 def test_several_networks_in_table_1_get_columns_of_their_own(tmp_path):
     put(tmp_path, "digits", 1, "esp", [90.0])
     put(tmp_path, "digits", 1, "esp", [91.0], network="mine.nets:small")
@@ -319,42 +197,6 @@ def test_several_networks_in_table_1_get_columns_of_their_own(tmp_path):
     head = ["Method", "digits, IPC 1, ConvNet-3", "digits, IPC 1, mine.nets:small"]
     assert entries(markdown) == [head, ["ESP", "**90.0**", "**91.0**"]]
     assert markdown.startswith("# Table 1. Classification accuracies (%) on ConvNet-3 and mine.nets:small\n")
-
-
-def test_show_says_where_everything_lies_and_prints_table_1_in_the_width_given(tmp_path):
-    with pytest.raises(UserError, match=re.escape(f"{tmp_path}/tables/table1.csv: not there; run snakemake")):
-        show.show(tmp_path, 80)
-    for ipc, accuracies in ((1, [60.0, 62.0]), (10, [70.0, 72.0])):
-        put(tmp_path, "cifar10", ipc, "esp", accuracies)
-    make(tmp_path, [("cifar10", 1), ("cifar10", 10)], ["esp"])
-    (tmp_path / "report.html").touch()
-    wide = show.show(tmp_path, 100).splitlines()
-    assert wide[:2] == [f"Tables   {tmp_path}/tables/ table1.md", f"Report   {tmp_path}/ report.html"]
-    cells = [re.split(r" {2,}", line) for line in wide[5:]]
-    assert cells[0] == ["Method", "CIFAR10, IPC 1", "CIFAR10, IPC 10"]
-    assert ["KFS", "(59.8 ± 0.5)", "(72.0 ± 0.3)"] in cells and ["ESP", "61.0 ± 1.4", "71.0 ± 1.4"] in cells
-    assert len({len(line) for line in wide[5:] if "±" in line}) == 1  # aligned
-    narrow = show.show(tmp_path, 40)
-    assert max(map(len, narrow.splitlines()[5:])) <= 40 and narrow.count("ESP") == 2
-    for content in ("", "a,b\n1,2\n", ",".join(summary.COLUMNS) + "\n"):
-        (tmp_path / "tables/table1.csv").write_text(content)
-        with pytest.raises(UserError, match="not a table of this version"):
-            show.show(tmp_path, 80)
-
-
-def test_html_holds_the_same_entries_escaped_and_its_head_spans_its_columns():
-    columns = pd.MultiIndex.from_tuples([("CIFAR-10", "IPC 1"), ("CIFAR-10", "IPC 10"), ("SVHN", "IPC 1")])
-    rows = pd.MultiIndex.from_tuples([("A & B",)], names=["Method"])
-    long = "x<y" * 40
-    page = rendering.web("<T>", [pd.DataFrame([["**1.0 ± 0.1** (2.0)", "not measured (**3.0**)", long]], rows, columns), "a < b"])
-    assert "<title>&lt;T&gt;</title>" in page and "<p>a &lt; b</p>" in page
-    root = ElementTree.fromstring(page[page.index("<table") : page.index("</table>") + len("</table>")])
-    top, below = root.findall("thead/tr")
-    assert [(th.text, int(th.get("colspan", "1"))) for th in top] == [(None, 1), ("CIFAR-10", 2), ("SVHN", 1)]
-    assert [th.text for th in below] == ["Method", "IPC 1", "IPC 10", "IPC 1"]
-    (line,) = root.findall("tbody/tr")
-    assert ["".join(cell.itertext()) for cell in line] == ["A & B", "1.0 ± 0.1 (2.0)", "not measured (3.0)", long]
-    assert [cell.findtext("b") for cell in line] == [None, "1.0 ± 0.1", "3.0", None]
 
 
 def test_a_file_of_a_run_that_the_table_does_not_show_is_left_out_and_counted_and_one_given_twice_refused(tmp_path, capsys):
