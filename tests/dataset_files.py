@@ -8,6 +8,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
+from PIL import Image
 
 
 def digest(path):
@@ -59,3 +61,28 @@ def save(kind, path, **content):
     with h5py.File(path, "w") as file:
         for name, values in content.items():
             file[name.replace("__", "/")] = values
+
+
+def put(*files):
+    """Grey images of 4 x 4 whose upper left pixel tells them apart."""
+    for value, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((4, 4), np.uint8)
+        pixels[0, 0] = value + 1
+        Image.fromarray(pixels).save(file, "PNG")
+
+
+def fill(root, *folders, count=3):
+    put(*(root / folder / name / f"{i}.png" for folder in folders for name in "ab" for i in range(count)))
+
+
+def of_each(root, ending, make, count=2, **options):
+    """`make(i)` for i below `count` in either of two classes."""
+    for name in "ab":
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            make(i).save(root / name / f"{i}.{ending}", **options)
+
+
+def everything(data):
+    return torch.cat([data.train.images, data.test.images])

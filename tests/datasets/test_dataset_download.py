@@ -1,106 +1,15 @@
-"""Getting official files: from a server that breaks off, from mirrors of every form, and what is refused."""
+"""Getting official files: from a server that breaks off, and from mirrors of every form."""
 
 import hashlib
-import json
-import subprocess
-import threading
-import zipfile
-from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from dataset_files import cifar_records, digest, left_in, tar, zipped
+from dataset_files import digest, left_in, tar, zipped
+from official_server import FOLDER, MIRROR, REMEDY, facts, inside, official, packed, unpacked
 
 from esp_core import datasets
 from esp_core.datasets import downloading, fetching
 from esp_core.datasets.catalogue import ENTRIES
-from esp_core.datasets.official import File
-from esp_core.runtime.errors import UserError
-
-FOLDER = "cifar-100-binary"
-FILE = f"{FOLDER}/train.bin"
-MIRROR = "give a mirror, by the key mirror of the dataset or by ESP_MIRROR"
-REMEDY = f"get {FOLDER}.tar.gz again from https://www.cs.toronto.edu/~kriz/cifar.html"
-
-
-class Server:
-    """Serves `files` with byte ranges. `faults` are taken one a request: a status, or how many bytes to send before breaking off."""
-
-    def __init__(self):
-        self.files, self.faults, self.requests = {}, [], []
-        self.ranges = True
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                owner.answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def answer(self, handler):
-        asked = handler.headers.get("Range")
-        self.requests.append((handler.path, asked))
-        fault = self.faults.pop(0) if self.faults else None
-        content = self.files.get(handler.path.lstrip("/"))
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.ranges else 0
-        if content is None or isinstance(fault, str) or start >= len(content):
-            handler.send_error(404 if content is None else int(fault or 416))
-            return
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        handler.send_header("Content-Length", str(len(content) - start))
-        handler.end_headers()
-        handler.wfile.write(content[start:] if fault is None else content[start : start + fault])
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(fetching, "PAUSES", (0.0, 0.0, 0.0, 0.0))
-    for variable in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    made = Server()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-
-
-def official(name, content):
-    return File(name, len(content), hashlib.sha256(content).hexdigest())
-
-
-@pytest.fixture
-def cifar(monkeypatch, server):
-    """A CIFAR-100 of 100 images a part, whose official server is `server`; returns its members' bytes and its archive's."""
-    files = {f"{name}.bin": cifar_records([[i % 20, i] for i in range(100)], seed)[0] for seed, name in enumerate(("train", "test"))}
-    archive = tar({f"{FOLDER}/{name}": content for name, content in files.items()} | {f"{FOLDER}/readme.html": b"hello"})
-    members = tuple(official(*file) for file in files.items())
-    entry = replace(ENTRIES["cifar100"], url=server.url, archive=official(f"{FOLDER}.tar.gz", archive), members=members)
-    monkeypatch.setitem(ENTRIES, "cifar100", entry)
-    server.files[f"{FOLDER}.tar.gz"] = archive
-    return files, archive
-
-
-@pytest.fixture
-def tiny(monkeypatch, server):
-    """A TinyImageNet of text files, whose members have no digests on record."""
-    files = {"wnids.txt": b"n1\n", "train/n1/images/a.JPEG": b"picture", "test/images/b.JPEG": b"unlabelled"}
-    archive = zipped({f"tiny-imagenet-200/{name}": content for name, content in files.items()})
-    entry = replace(ENTRIES["tinyimagenet"], url=server.url, archive=official("tiny-imagenet-200.zip", archive))
-    monkeypatch.setitem(ENTRIES, "tinyimagenet", entry)
-    server.files["tiny-imagenet-200.zip"] = archive
-    return files, archive
-
-
-def facts(path):
-    return json.loads(path.read_text())
 
 
 def test_from_the_official_server_to_a_prepared_store(cifar, server, download, prepare, tmp_path, capsys):
@@ -172,26 +81,6 @@ def test_a_wrong_archive_from_the_official_server_is_never_opened(cifar, server,
     line = line_of(download, "cifar100")
     assert line.startswith(f"{tmp_path / 'downloads' / FOLDER}.tar.gz: {said}") and line.endswith(f"; {REMEDY}")
     assert left_in(tmp_path) == []
-
-
-# Mirrors.
-
-
-def inside(files):
-    return {f"{FOLDER}/{name}": content for name, content in files.items()}
-
-
-def packed(folder, content):
-    """A mirror whose archive is `content`."""
-    folder.mkdir(parents=True)
-    (folder / f"{FOLDER}.tar.gz").write_bytes(content)
-    return folder / f"{FOLDER}.tar.gz"
-
-
-def unpacked(files, folder):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
 
 
 def test_a_folder_of_unpacked_files_is_read_in_place_the_configs_before_the_environments(cifar, download, server, monkeypatch, tmp_path):
@@ -279,70 +168,3 @@ def test_tinyimagenet_is_verified_by_its_archive_and_leaves_the_unlabelled_image
     assert facts(download("tinyimagenet", tmp_path / "own"))["verified"] == "nothing"
     said = f"tinyimagenet: {tmp_path / 'own' / 'tiny-imagenet-200'} is used as it is, no checksums of its files are on record\n"
     assert capsys.readouterr().err == said
-
-
-# Archives that nobody vouches for.
-
-
-@pytest.mark.parametrize("name", ["../evil", "/evil", f"{FOLDER}/../../evil", "..\\evil", "C:\\evil", f"{FOLDER}/evil/../../../evil"])
-@pytest.mark.parametrize("pack", [tar, zipped])
-def test_nothing_leaves_the_folder_of_an_archive(tmp_path, pack, name):
-    """Also where all names are wanted."""
-    (tmp_path / "archive").write_bytes(pack({f"{FOLDER}/good": b"good", name: b"evil"}))
-    (tmp_path / "in" / "place").mkdir(parents=True)
-    with suppress(UserError):
-        downloading.unpack(tmp_path / "archive", tmp_path / "in" / "place", lambda _: True, REMEDY)
-    assert all(path == "archive" or path.startswith("in/place/") for path in left_in(tmp_path)) and not Path("/evil").exists()
-
-
-def stored_with_a_wrong_byte(files):
-    """A zip whose CRC does not fit."""
-    data = bytearray(zipped(files, zipfile.ZIP_STORED))
-    data[len(data) // 4] ^= 1
-    return bytes(data)
-
-
-DAMAGES = (
-    lambda files: tar(files)[:-5000],
-    lambda files: tar(files, "w")[:100_000],
-    lambda files: tar(files)[:10] + b"\xff" * 500 + tar(files)[510:],
-    lambda files: tar(files, "w:bz2")[:-5000],
-    lambda files: b"<html>Not here</html>",
-    lambda files: b"",
-    stored_with_a_wrong_byte,
-    lambda files: zipped(files)[:-10],
-)
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        *((damage, "damaged or cut short (") for damage in DAMAGES),
-        (lambda files: tar({"cifar-100-python/train": b"p"}), f"not the expected archive, it holds no {FOLDER}/ with the official files; "),
-        (lambda files: tar({FILE: files[FILE]}, links=[(f"{FOLDER}/test.bin", "/etc/passwd")]), "test.bin: missing; "),
-        (lambda files: tar({FILE: files[FILE]}, links=[(f"{FOLDER}/test.bin", "train.bin")]), "test.bin: missing; "),
-    ],
-)
-def test_an_archive_of_a_mirror_that_is_damaged_or_another_changes_nothing(cifar, download, line_of, tmp_path, damage, said):
-    path = packed(tmp_path / "mirror", damage(inside(cifar[0])))
-    old = tmp_path / "downloads" / FOLDER / "old"
-    unpacked({"old": b"old"}, old.parent)
-    line = line_of(download, "cifar100", path.parent)
-    assert line.startswith(f"{path}: {said}") and line.endswith(f"; {REMEDY}")
-    assert left_in(tmp_path) == [f"downloads/{FOLDER}/old", f"mirror/{FOLDER}.tar.gz"]
-    path.write_bytes(tar(inside(cifar[0])))
-    download("cifar100", path.parent)
-    assert not old.exists()
-
-
-@pytest.mark.parametrize("where", ["archive", "members"])
-def test_a_disk_that_fills_up_while_files_arrive(cifar, download, line_of, small_disk, where):
-    """The archive of 530 KiB does not fit, nor do the members of an archive that lies elsewhere."""
-    mirror = packed(small_disk.parent / "mirror", cifar[1]).parent if where == "members" else None
-    name = f"{FOLDER}.tar.gz" if where == "archive" else FOLDER
-    line = line_of(download, "cifar100", mirror, out=small_disk / "files.json")
-    assert line == f"{small_disk / name}: the disk is full: free some space, then run the same command again"
-    assert left_in(small_disk) == ([f"{FOLDER}.tar.gz.part"] if where == "archive" else [])
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    line = line_of(download, "cifar100", mirror, out=small_disk / "files.json")
-    assert line == f"{small_disk / name}: the file system is read-only: choose a folder that can be written"
