@@ -112,7 +112,7 @@ def plan(study: Study, name: str, allowed: Slots, results: Path | None = None) -
         jobs = [job for job in study.jobs() if job[0] in runs]
         todo = [job for job in jobs if results is None or not (results / output_paths.output(study.name, *job)).is_file()]
         at_once = allowed.jobs(stage, on_device=True)
-        on = device(name, allowed.of(stage), min(allowed.share, at_once))
+        on = device(name, allowed.of(stage), min(allowed.share, at_once) if device(name).is_gpu else 1)
         costs = [cost(study, on, *job) for job in todo]
         busy = sum(one.seconds for one in (cost(study, on.busy, *job) for job in todo) if one.device) if on.share > 1 else 0.0
         notes += [note for one in costs for note in one.notes]

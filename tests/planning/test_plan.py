@@ -74,11 +74,15 @@ def test_jobs_that_share_a_gpu_fill_its_waits_but_take_at_least_the_time_in_whic
     works = [(2 * 2 * 0.0025 + (2 * 1400 * 3 + 397) * FORWARD) * count for count in (3, 2)]
     assert sum(works) > sum(experts) / 4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "device", lambda name, threads, share: replace(on(), threads=threads, share=share))
+        patch.setattr(plan, "device", lambda name, threads=1, share=1: replace(on(), threads=threads, share=share))
         for slots, share, hours, wall in ((1, 1, sum(experts), None), (4, 4, sum(works), None), (8, 4, sum(works), sum(works) / 2)):
             rows = {row.stage: row for row in plan.plan(study, "toy", plan.Slots(8, slots, {"train_experts": 1}, share=share))[0]}
             assert rows["experts"].hours * 3600 == pytest.approx(hours)
             assert rows["experts"].wall * 3600 == pytest.approx(max(wall or 0, max(experts))) or share == 1
+        patch.setattr(plan, "device", lambda name, threads=1, share=1: replace(on(device_memory=0.0), threads=threads, share=share))
+        shares = [plan.plan(study, "toy", plan.Slots(8, 8, {}, "cpu", share=share))[0] for share in (1, 4)]
+        assert shares[0] == shares[1]  # of a processor's cores each has a job
+        patch.setattr(plan, "device", lambda name, threads=1, share=1: replace(on(), threads=threads, share=share))
         few = {row.stage: row for row in plan.plan(study, "toy", plan.Slots(2, 4, {"train_experts": 2}, share=4))[0]}
         assert few["experts"].hours * 3600 == pytest.approx(sum(experts))  # two cores run one job, whatever may share a GPU
 
