@@ -1,14 +1,16 @@
 """Released condensed sets: files to download and train on, each with a card that says how it was made and how accurate it is.
 
-    python -m esp_core release make config/demo.yaml [--results results] [--only digits/1/esp …] [--out released]
+    python -m esp_core release make CONFIG [--tests CONFIG …] [--results results] [--only digits/1/esp …] [--out released]
 
-It copies what a study has distilled and tested: sets, cards and, below `evaluated`, the rows behind the cards. A card is the YAML file
-beside the set; README.md in the folder lists all. `python -m esp_core evaluate SET` repeats the test of a card.
+It copies what a study has distilled and tested: sets, cards and, below `evaluated`, the rows behind the cards. `--tests` names more studies
+that tested the same sets, such as config/networks.yaml. A card is the YAML file beside the set; README.md in the folder lists all.
+`python -m esp_core evaluate SET` repeats the test of a card.
 """
 
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,13 @@ MADE = ("device", "torch", "seconds", "peak_memory_bytes", "code", "precision", 
 HEAD = "A set's card, the YAML file beside it, says how it was made and tested. Accuracies are percent, mean ± deviation (trainings)."
 
 
-def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list[str]:
+Tested = dict[tuple[str, ...], tuple[Study, Path]]  # by job, the study that tested a set, and its rows
+
+
+def make(study: Study, results: Path, out: Path, only: list[str] | None, others: Sequence[Study] = ()) -> list[str]:
     """Put the distilled and tested sets of `study` into `out`; return their names. Raises UserError if a requested one is missing.
 
-    Imported sets are not released; that is for their makers.
+    Tests are those of `study` and, of the same sets, of `others`. Imported sets are not released; that is for their makers.
     """
     cells = {"/".join(map(str, cell)): cell for cell in study.condensed() if not study.is_imported(cell[2])}
     if unknown := sorted(set(only or ()) - cells.keys()):
@@ -41,11 +46,14 @@ def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list
     released = []
     for name in only or cells:
         source = results / output(study.name, "distill", *map(str, cells[name]))
-        jobs = [("evaluate", *map(str, row)) for row in study.rows() if row[:3] == cells[name]]
-        tested = {job: results / output(study.name, *job) for job in jobs if (results / output(study.name, *job)).is_file()}
+        tested: Tested = {}
+        for one in (study, *others):
+            for job in (("evaluate", *map(str, row)) for row in one.rows() if row[:3] == cells[name]):
+                if (path := results / output(one.name, *job)).is_file():
+                    tested.setdefault(job, (one, path))
         if source.is_file() and tested:
             _publish(study, source, out / study.name / "{}-ipc-{}-{}.safetensors".format(*cells[name]), tested)
-            for job, path in tested.items():
+            for job, (_, path) in tested.items():
                 files.write(out / output(study.name, *job), path.read_bytes())
             released.append(name)
         elif only:
@@ -54,7 +62,7 @@ def make(study: Study, results: Path, out: Path, only: list[str] | None) -> list
     return released
 
 
-def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, ...], Path]) -> None:
+def _publish(study: Study, source: Path, target: Path, tested: Tested) -> None:
     """Write the set, its picture and its card."""
     from esp_core.distillation.condensed import load_condensed
     from esp_core.reporting.saving import save
@@ -76,7 +84,7 @@ def _publish(study: Study, source: Path, target: Path, tested: dict[tuple[str, .
         "experts": study.experts(job["dataset"]) if job["experts"] else None,
         "seed": job["study_seed"],
         "made": {"date": date, **{key: made[key] for key in MADE if key in made}},
-        "tests": {evaluated[-1]: _test(path) | {"spec": spec(study, *evaluated)} for evaluated, path in tested.items()},
+        "tests": {evaluated[-1]: _test(path) | {"spec": spec(one, *evaluated)} for evaluated, (one, path) in tested.items()},
     }
     with files.replacing(target) as temporary:
         shutil.copyfile(source, temporary)
@@ -148,8 +156,10 @@ def main() -> None:
     stages = parser.add_subparsers(dest="stage", required=True)
     one = stages.add_parser("make", help="put a study's condensed sets into a folder, with cards")
     one.add_argument("config", type=Path, help="the study")
+    one.add_argument("--tests", type=Path, nargs="+", default=[], metavar="CONFIG", help="more studies that tested the same sets")
     one.add_argument("--only", nargs="+", metavar="DATASET/IPC/METHOD", help="these sets; all that are tested by default")
     one.add_argument("--out", type=Path, default=Path("released"))
     one.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
-    print(f"{args.out}: {len(make(load(args.config), args.results, args.out, args.only))} sets")
+    names = make(load(args.config), args.results, args.out, args.only, [load(path) for path in args.tests])
+    print(f"{args.out}: {len(names)} sets")

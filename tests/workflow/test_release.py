@@ -37,6 +37,23 @@ def test_a_set_is_tested_again_from_its_card(released):
     assert re.search(rf"^convnet3: {value}; the card says {value}$", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_a_card_holds_the_tests_of_other_studies_too(released):
+    folder, networks = released.parent, ["convnet3", "resnet10"]
+    more = yaml.safe_load((folder / "config/tiny.yaml").read_text()) | {"study": "more", "networks": networks}
+    more |= {"methods": {"dm": {"import": "../released/tiny/digits-ipc-2-dm.safetensors"}}, "tables": {1: {"networks": networks}}}
+    (folder / "config/more.yaml").write_text(yaml.safe_dump(more))
+    rows = folder / "results/more/evaluated/digits/ipc-2/dm/resnet10.csv"
+    rows.parent.mkdir(parents=True)
+    rows.write_text((folder / "results/tiny/evaluated/digits/ipc-2/dm/convnet3.csv").read_text().replace("convnet3", "resnet10"))
+    done = command(folder, "release", "make", "config/tiny.yaml", "--tests", "config/more.yaml", "--only", "digits/2/dm")
+    assert done.returncode == 0, done.stderr
+    told = yaml.safe_load((released / "tiny/digits-ipc-2-dm.yaml").read_text())["tests"]
+    assert list(told) == networks and told["resnet10"]["spec"]["network"] == {"name": "resnet10"}
+    assert told["resnet10"]["mean"] == told["convnet3"]["mean"]
+    assert (released / "tiny/evaluated/digits/ipc-2/dm/resnet10.csv").read_text() == rows.read_text()
+    assert "ResNet-10" in (released / "README.md").read_text()
+
+
 def test_the_folder_holds_sets_cards_pictures_and_a_list(released):
     names = {str(path.relative_to(released)) for path in released.rglob("*") if path.is_file()}
     own = {f"tiny/digits-ipc-{name}.{end}" for name in ("1-esp", "2-dm") for end in ("safetensors", "yaml", "png")}
