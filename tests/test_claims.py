@@ -7,6 +7,7 @@ import re
 
 import pandas as pd
 import pytest
+from handwritten_rows import PUBLISHED, ROOT, put, row_files
 from scipy import stats
 
 from esp_core.reporting import verdicts
@@ -16,7 +17,6 @@ from esp_core.runtime.errors import UserError
 from esp_core.stages import claims
 from esp_core.study import job_specs
 from esp_core.study.config import Study, load
-from tests.test_tables import PUBLISHED, ROOT, put, row_files
 
 OWN = {
     "study": "own",

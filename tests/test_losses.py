@@ -4,7 +4,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from test_tables import put
+from handwritten_rows import put
 
 from esp_core.distillation import checkpoint, condensed
 from esp_core.stages import losses

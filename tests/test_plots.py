@@ -5,7 +5,7 @@ import re
 import statistics
 
 import pytest
-from test_tables import put, row_files
+from handwritten_rows import put, row_files
 
 from esp_core.runtime.errors import UserError
 from esp_core.stages import plots

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from dataset_files import save, tar, zipped
+from handwritten_rows import put
 from PIL import Image
 from small import dataset, spec
-from test_tables import put
 
 from esp_core import datasets
 from esp_core.datasets.downloading import unpack
