@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from kornia.enhance import ZCAWhitening
-from own_images import Pairs, arrays
 from PIL import Image
 from small import CLASSES, NETWORK, SIZE
+from user_images import Pairs, arrays
 
 from esp_core import condense, networks
 from esp_core.runtime.errors import UserError

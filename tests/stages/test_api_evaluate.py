@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_images import Pairs, arrays
 from small import CLASSES, NETWORK
+from user_images import Pairs, arrays
 
 from esp_core import condense, evaluate
 from esp_core.datasets import store

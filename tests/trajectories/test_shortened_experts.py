@@ -6,7 +6,7 @@ import torch
 from trajectories.expert_specs import content, shard_spec
 
 from esp_core import datasets, networks
-from esp_core.training import engine
+from esp_core.training import compile_policy, engine
 from esp_core.trajectories.trainer import LONG, Recipe, Trainer
 
 READ = 26
@@ -31,9 +31,9 @@ def between(digits, monkeypatch):
     """Compiling pays for `LONG` epochs and not for `READ`; a stand-in compiles, whose sums differ from eager ones. Its calls."""
     spec, data = shard_spec(), datasets.load(digits)
     network = networks.build(**spec["network"], channels=1, size=8, classes=10)
-    epoch = engine.TRAINING * engine._operations(network, data.normalise(data.train.images[:1])) * len(data.train)
-    worth = dict.fromkeys(engine.TRAINING_WORTH_COMPILING, epoch * (READ + LONG) / 2)
-    monkeypatch.setattr(engine, "TRAINING_WORTH_COMPILING", worth)
+    epoch = compile_policy.TRAINING * engine._operations(network, data.normalise(data.train.images[:1])) * len(data.train)
+    worth = dict.fromkeys(compile_policy.TRAINING_WORTH_COMPILING, epoch * (READ + LONG) / 2)
+    monkeypatch.setattr(compile_policy, "TRAINING_WORTH_COMPILING", worth)
     monkeypatch.setattr(engine, "missing_compiler", lambda device: "")
     calls = []
 
