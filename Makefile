@@ -49,7 +49,7 @@ TABLES := results/measured
 measured: $(READY)
 	@mkdir -p $(TABLES)
 	@set -e; printf '<!-- make measured writes this page from the rows in released -->\n' > $(TABLES)/page.md; \
-	for job in 'cifar10 tables 1' 'cifar10-ipc10 tables 1' 'networks tables 2' 'networks tables 3' 'cifar10 tables 4' \
+	for job in 'cifar10 tables 1' 'cifar10_ipc10 tables 1' 'networks tables 2' 'networks tables 3' 'cifar10 tables 4' \
 	  'cifar10 comparisons' 'cifar10 claims'; do \
 	  set -- $$job; out="$(TABLES)/$$1-$$2$$3"; python -m esp_core $$2 --spec "$$(python -m esp_core study config/$$1.yaml $$2 $$3)" \
 	  --rows $$(find released/*/evaluated -name '*.csv') --published esp_core/reporting/published.csv \

@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims, from rows written by hand, against scipy's tests and against the paper's own tables."""
+"""The stage `claims`: verdicts from rows written by hand, against scipy's tests and against the paper's own tables."""
 
 import csv
 import json
@@ -11,8 +11,8 @@ from handwritten_rows import PUBLISHED, ROOT, put, row_files
 from scipy import stats
 
 from esp_core.reporting import verdicts
-from esp_core.reporting.claims import TESTS, Claim, Question, read
-from esp_core.reporting.verdicts import Comparison, Sample
+from esp_core.reporting.claims import read
+from esp_core.reporting.verdicts import Sample
 from esp_core.runtime.errors import UserError
 from esp_core.stages import claims
 from esp_core.study import job_specs
@@ -48,10 +48,6 @@ def answer(frame, name, **where):
     return row
 
 
-def sample(values):
-    return verdicts.measured(pd.Series(values, index=range(len(values))))
-
-
 def paired(one, other):
     """scipy's paired t-interval of one less other."""
     return tuple(stats.ttest_rel(one, other).confidence_interval(0.95))
@@ -72,76 +68,13 @@ def test_a_difference_of_two_measured_rows_is_paired_by_seed_as_scipy_does_it(tm
     assert row["verdict"] == "holds" and row["low"] > 0
 
 
-def test_welch_where_the_other_side_is_quoted_and_where_seeds_differ(tmp_path, paper):
+def test_welch_where_the_other_side_is_quoted(tmp_path, paper):
     ours = [62.0, 63.5, 63.1, 62.6, 62.9]
     put(tmp_path, "cifar10", 1, "esp", ours)
     row, quoted = answer(judged(tmp_path, paper)[0], "kfs_by"), Sample(59.8, 0.5, 5)  # KFS, Table 1
     low, high = verdicts.difference("", Sample(pd.Series(ours).mean(), pd.Series(ours).std(), 5), quoted).interval()
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx((62.82 - 59.8, low, high), abs=1e-4)
     assert row["basis"] == "5 and 5 seeds, Welch"
-    one, other = [1.0, 2.0, 4.0], [5.0, 4.0, 8.0, 6.5]
-    apart = verdicts.difference("", sample(one), Sample(pd.Series(other).mean(), pd.Series(other).std(), 4))
-    assert apart.interval() == pytest.approx(tuple(stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)))
-
-
-def test_seeds_without_a_partner_take_no_part_in_a_paired_difference():
-    one = verdicts.measured(pd.Series([1.0, 5.0, 3.0], index=[0, 1, 2]))
-    other = verdicts.measured(pd.Series([9.0, 1.5, 4.0], index=[7, 0, 1]))
-    found = verdicts.difference("", one, other)
-    assert found.estimate == pytest.approx((1.0 - 1.5 + 5.0 - 4.0) / 2) and found.basis == "2 seeds, paired"
-    alone = verdicts.difference("", one, verdicts.measured(pd.Series([9.0, 2.0], index=[7, 8])))
-    assert alone.basis.endswith("Welch")
-
-
-def test_a_relative_gain_agrees_with_draws_from_both_means():
-    """The interval's error against 200,000 draws of both means, Table 1's ESP and KFS on CIFAR-10."""
-    found = verdicts.difference("", Sample(63.0, 0.4, 5), Sample(59.8, 0.5, 5), relative=True)
-    one, other = (stats.norm.rvs(m, s / math.sqrt(5), size=200_000, random_state=seed) for seed, m, s in ((0, 63.0, 0.4), (1, 59.8, 0.5)))
-    assert found.estimate == pytest.approx(100 * 3.2 / 59.8)
-    assert found.error == pytest.approx((100 * (one / other - 1)).std(), rel=0.01)
-    by_seed = verdicts.difference("", sample([63.0, 64.0]), sample([60.0, 60.0]), relative=True)
-    assert by_seed.estimate == pytest.approx((5.0 + 100 * 4 / 60) / 2)
-
-
-def interval(low, high):
-    return Comparison("", (low + high) / 2, (high - low) / 2 / stats.t.ppf(0.975, 4), 4)
-
-
-STRICT = stats.t.ppf(1 - 0.05 / 4, 4) / stats.t.ppf(0.975, 4)  # an interval at level 1 - 0.05 / 2 is so much wider
-
-
-@pytest.mark.parametrize(
-    ("intervals", "verdict"),
-    [
-        ([], "not measured"),
-        ([(0.1, 2.0)], "holds"),
-        ([(-0.1, 2.0)], "undecided"),
-        ([(-2.0, -0.1)], "does not hold"),
-        ([(math.nan, math.nan)], "undecided"),
-        ([(5.0, 6.0), (4.0, 5.0)], "holds"),
-        ([(5.0, 6.0), (-2.0, -0.01)], "undecided"),  # outside at 95 %, but there are two
-        ([(5.0, 6.0), (-STRICT * 1.01 - 1, -STRICT * 1.01 + 1)], "does not hold"),
-    ],
-)
-def test_the_verdict_goes_by_where_the_intervals_lie_at_a_level_that_allows_for_their_number(intervals, verdict):
-    found = verdicts.decide([interval(*one) for one in intervals], (0, math.inf))
-    assert (found.verdict, found.comparisons) == (verdict, len(intervals))
-    if len(intervals) == 2:
-        assert found.weakest.interval() == pytest.approx(intervals[1])
-
-
-@pytest.mark.parametrize(
-    ("decide", "allowed"),
-    [
-        ({"above": 0}, (0, math.inf)),
-        ({"below": 1.1}, (-math.inf, 1.1)),
-        ({"about": 16.0}, (8.0, 24.0)),
-        ({"within": 1}, (-1, 1)),
-        ({"about": {"svhn": 2.0, "cifar10": 4.0}}, (2.0, 6.0)),
-    ],
-)
-def test_what_decides_a_claim(decide, allowed):
-    assert Question(Claim("x", "", "", {"kind": "difference"}, decide), "cifar10", (1,)).allowed == allowed
 
 
 def test_by_the_papers_own_numbers_its_sentences_hold_where_its_tables_say_so(tmp_path, paper):
@@ -294,21 +227,3 @@ def test_the_files_are_markdown_and_html_with_the_same_verdicts(tmp_path):
     low, high = paired(ESP, DM)
     mean = sum(ESP) / 5 - sum(DM) / 5
     assert f"| {mean:+.1f} [{low:+.1f}, {high:+.1f}] (ESP − DM; 5 seeds, paired) | **holds** |" in markdown
-
-
-def test_every_claim_has_a_test_and_a_decision_and_an_id_of_its_own():
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    for claim in CLAIMS:
-        assert len(claim.decide) == 1 and set(claim.decide) <= {"above", "below", "about", "within"}
-        assert claim.test["kind"] in TESTS and "of" in claim.test and claim.datasets in ("paper", "any")
-        assert (claim.about == "study") != bool(claim.cells)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "claims: [{id: a}]", "claims: [{id: a, claim: b, source: c, test: {kind: other}, decide: {}}]", "claims: {"]
-)
-def test_a_list_of_claims_that_cannot_be_read_is_named(tmp_path, text):
-    path = tmp_path / "claims.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: the list of claims cannot be read .*restore the file$"):
-        read(path)
